@@ -1,0 +1,75 @@
+"""Which device, and which precision on it."""
+
+import torch
+
+
+def resolve_device(device):
+    """Turn the parameter `device` into a torch device that exists.
+
+    Parameters
+    ----------
+    device : str
+        "auto" (CUDA if there is one, else the CPU) or the name of a torch device.
+
+    Returns
+    -------
+    torch.device
+        The device.
+
+    Raises
+    ------
+    ValueError
+        If the machine has no such device.
+    """
+    available = _available_devices()
+    if device == "auto":
+        return torch.device("cuda" if "cuda" in available else "cpu")
+    if device not in available:
+        raise ValueError(
+            f"device={device!r} was asked for, but this machine has: "
+            f"{', '.join(available)}. Choose one of these, or 'auto'."
+        )
+    return torch.device(device)
+
+
+def _available_devices():
+    names = ["cpu"]
+    if torch.cuda.is_available():
+        names += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return names
+
+
+def resolve_matmul_dtype(precision, device):
+    """Turn the parameter `precision` into the dtype of the large matrix products.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "mixed"}
+        "auto" is mixed where the hardware multiplies bfloat16 natively.
+    device : torch.device
+        Where the products are computed.
+
+    Returns
+    -------
+    torch.dtype
+        torch.bfloat16 or torch.float32.
+    """
+    if precision == "auto":
+        precision = "mixed" if _has_native_bfloat16(device) else "float32"
+    return torch.bfloat16 if precision == "mixed" else torch.float32
+
+
+def _has_native_bfloat16(device):
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        # A public query exists only in recent versions of torch; without it the
+        # answer "no" costs speed, not correctness.
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return any(
+            capabilities.get(name, False)
+            for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+        )
+    return False

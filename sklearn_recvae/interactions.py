@@ -1,0 +1,177 @@
+"""Interaction matrices: CSR in, torch batches out.
+
+Every public method passes its matrix through :func:`check_interactions` (or
+:func:`as_csr` where there is no estimator), so that what is accepted, what is
+refused, and that the caller's object stays as it was is decided in one place.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array, issparse
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+# What scikit-learn's validators are asked for. float32 is what is computed in.
+_CHECKS = {"accept_sparse": "csr", "dtype": np.float32, "ensure_non_negative": True}
+
+
+def as_csr(X, *, name="X"):
+    """Return X as a canonical float32 CSR matrix; the caller's object is untouched.
+
+    Canonical: sorted indices, duplicate entries summed, no explicit zeros. The
+    result may share memory with X and is to be read only.
+
+    Parameters
+    ----------
+    X : {array-like, sparse matrix} of shape (n_users, n_items)
+        Non-negative interactions.
+    name : str, default="X"
+        What to call the matrix in error messages.
+
+    Returns
+    -------
+    X : csr_array of shape (n_users, n_items)
+        The same interactions.
+    """
+    return _canonical(check_array(_float_if_sparse(X), input_name=name, **_CHECKS))
+
+
+def check_interactions(estimator, X, *, reset):
+    """Validate X on behalf of an estimator; otherwise as :func:`as_csr`.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        Named in errors; ``n_features_in_`` and ``feature_names_in_`` are set on it
+        if `reset`, checked otherwise.
+    X : {array-like, sparse matrix} of shape (n_users, n_items)
+        Non-negative interactions.
+    reset : bool
+        Whether X defines the catalogue (``fit``) or has to match it.
+
+    Returns
+    -------
+    X : csr_array of shape (n_users, n_items)
+        The same interactions.
+    """
+    return _canonical(
+        validate_data(estimator, _float_if_sparse(X), reset=reset, **_CHECKS)
+    )
+
+
+def _float_if_sparse(X):
+    """Cast before any change of format, which sums duplicates: True + True is 2."""
+    if issparse(X) and X.dtype.kind in "biu":
+        return X.astype(np.float32)
+    return X
+
+
+def _canonical(X):
+    if issparse(X):
+        # A shell of our own around the caller's arrays: scipy writes to the shell.
+        X = csr_array((X.data, X.indices, X.indptr), shape=X.shape)
+        # Native code trusts these numbers; a wrong one would crash the process.
+        X.check_format(full_check=True)
+    else:
+        X = csr_array(X)
+    if not X.has_canonical_format or not X.data.all():
+        X = X.copy()
+        X.sum_duplicates()
+        X.eliminate_zeros()
+    return X
+
+
+class Batch(NamedTuple):
+    """Some rows of an interaction matrix, in CSR form, as torch tensors."""
+
+    offsets: torch.Tensor  # (n_rows + 1,) where each row's entries begin
+    rows: torch.Tensor  # (nnz,) row of each entry, 0 .. n_rows - 1
+    items: torch.Tensor  # (nnz,) column of each entry
+    values: torch.Tensor  # (nnz,) weight x of each entry
+    inputs: torch.Tensor  # (nnz,) x / ||x||_2 of the row: what the encoder sees
+    totals: torch.Tensor  # (n_rows,) sum of the row's x
+
+    @property
+    def n_rows(self):
+        """Number of users in the batch."""
+        return len(self.totals)
+
+    def dropout(self, rate, generator):
+        """Drop input entries with probability `rate`, scale up those that stay.
+
+        Only what the encoder sees changes: values and totals belong to the
+        likelihood and the KL weight, which use the un-noised row.
+        """
+        if rate == 0:
+            return self
+        noise = torch.rand(
+            self.inputs.shape,
+            dtype=self.inputs.dtype,
+            device=self.inputs.device,
+            generator=generator,
+        )
+        keep = noise >= rate  # (nnz,)
+        return self._replace(inputs=self.inputs * keep / (1 - rate))
+
+    def without_empty_inputs(self):
+        """Leave out entries whose input is zero, so that no time is spent on them."""
+        keep = self.inputs != 0
+        n_kept = torch.nn.functional.pad(keep.cumsum(0), (1, 0))  # (nnz + 1,)
+        return self._replace(
+            offsets=n_kept[self.offsets],
+            rows=self.rows[keep],
+            items=self.items[keep],
+            values=self.values[keep],
+            inputs=self.inputs[keep],
+        )
+
+
+class InteractionTensors:
+    """An interaction matrix that lives on a torch device and hands out batches.
+
+    Parameters
+    ----------
+    X : csr_array of shape (n_users, n_items)
+        As returned by :func:`check_interactions`.
+    device : torch.device
+        Where the batches are needed.
+    """
+
+    def __init__(self, X, device):
+        self.shape = X.shape
+        self.device = device
+        norms = np.sqrt(X.multiply(X).sum(axis=1))  # (n_users,)
+        # An empty row has norm 0 and no entries: any finite scale will do.
+        scales = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
+        self._indptr = torch.tensor(X.indptr, dtype=torch.int64, device=device)
+        self._items = torch.tensor(X.indices, device=device)
+        self._values = torch.tensor(X.data, device=device)
+        self._scales = torch.tensor(scales, dtype=torch.float32, device=device)
+        self._totals = torch.tensor(X.sum(axis=1), dtype=torch.float32, device=device)
+
+    def batch(self, users):
+        """Gather the rows `users`, an int64 tensor on the device, as a `Batch`."""
+        starts = self._indptr[users]
+        lengths = self._indptr[users + 1] - starts
+        offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+        rows = torch.arange(len(users), device=self.device).repeat_interleave(lengths)
+        positions = torch.arange(len(rows), device=self.device)
+        positions += (starts - offsets[:-1])[rows]  # (nnz,)
+        values = self._values[positions]
+        return Batch(
+            offsets=offsets,
+            rows=rows,
+            items=self._items[positions].long(),
+            values=values,
+            inputs=values * self._scales[users][rows],
+            totals=self._totals[users],
+        )
+
+    def batches(self, batch_size, order=None):
+        """Yield ``(users, batch)`` over all users, in `order` or as they stand."""
+        if order is None:
+            order = torch.arange(self.shape[0], device=self.device)
+        for users in order.split(batch_size):
+            yield users, self.batch(users)

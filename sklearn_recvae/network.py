@@ -1,0 +1,158 @@
+"""The networks of RecVAE: a densely connected encoder and a linear decoder.
+
+Read from the bottom up: `SparseLinear`, `Encoder`, `RecVAE`. The parameters are
+always float32; `matmul_dtype` says what the large products are computed in.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sklearn_recvae.kernels import sparse_linear
+
+LAYER_NORM_EPS = 0.1
+
+
+class SparseLinear(nn.Module):
+    """A linear layer over sparse rows, its weight stored transposed.
+
+    Parameters
+    ----------
+    in_features : int
+        Number of items.
+    out_features : int
+        Width of the output.
+    """
+
+    def __init__(self, in_features, out_features):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(in_features, out_features))
+        self.bias = nn.Parameter(torch.empty(out_features))
+
+    def forward(self, batch):
+        """Map a `Batch` to a tensor of shape (n_rows, out_features)."""
+        return sparse_linear(self.weight, batch) + self.bias
+
+
+def linear(layer, x, matmul_dtype):
+    """Apply `layer` with the product in `matmul_dtype` and the sum in x's dtype."""
+    if matmul_dtype == x.dtype:
+        return layer(x)
+    product = x.to(matmul_dtype) @ layer.weight.to(matmul_dtype).T
+    return product.to(x.dtype) + layer.bias
+
+
+class Encoder(nn.Module):
+    """The inference network: a row of interactions to a Gaussian posterior.
+
+    Parameters
+    ----------
+    n_items : int
+        Number of columns of the interaction matrix.
+    hidden_dim : int
+        Width of every hidden layer.
+    latent_dim : int
+        Width of the posterior.
+    n_hidden_layers : int
+        Number of hidden layers, at least 1.
+    dense_connections : bool
+        Whether each layer also receives the sum of all earlier layers' outputs.
+    """
+
+    def __init__(
+        self, n_items, hidden_dim, latent_dim, n_hidden_layers, dense_connections
+    ):
+        super().__init__()
+        self.dense_connections = dense_connections
+        self.input = SparseLinear(n_items, hidden_dim)
+        self.hidden = nn.ModuleList(
+            nn.Linear(hidden_dim, hidden_dim) for _ in range(n_hidden_layers - 1)
+        )
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(hidden_dim, eps=LAYER_NORM_EPS) for _ in range(n_hidden_layers)
+        )
+        self.mean = nn.Linear(hidden_dim, latent_dim)
+        self.log_variance = nn.Linear(hidden_dim, latent_dim)
+
+    def forward(self, batch, matmul_dtype=torch.float32):
+        """Map a `Batch` to mean and log-variance, each (n_rows, latent_dim)."""
+        h = self.norms[0](F.silu(self.input(batch)))  # (n_rows, hidden)
+        skip = h  # sum of all outputs so far
+        for layer, norm in zip(self.hidden, self.norms[1:], strict=True):
+            pre = linear(layer, h, matmul_dtype)
+            h = norm(F.silu(pre + skip if self.dense_connections else pre))
+            skip = skip + h
+        return linear(self.mean, h, matmul_dtype), linear(
+            self.log_variance, h, matmul_dtype
+        )
+
+
+class RecVAE(nn.Module):
+    """Encoder and decoder; the parameters of the model and nothing else.
+
+    Parameters
+    ----------
+    n_items : int
+        Number of columns of the interaction matrix.
+    hidden_dim, latent_dim, n_hidden_layers, dense_connections
+        See `Encoder`.
+    """
+
+    def __init__(
+        self, n_items, hidden_dim, latent_dim, n_hidden_layers, dense_connections
+    ):
+        super().__init__()
+        self.encoder = Encoder(
+            n_items, hidden_dim, latent_dim, n_hidden_layers, dense_connections
+        )
+        self.decoder = nn.Linear(latent_dim, n_items)
+
+    @property
+    def n_items(self):
+        """Number of items."""
+        return self.decoder.out_features
+
+    @property
+    def latent_dim(self):
+        """Width of the latent space."""
+        return self.decoder.in_features
+
+    @property
+    def device(self):
+        """Where the parameters live."""
+        return self.decoder.weight.device
+
+
+def build_recvae(*args, seed):
+    """Make a `RecVAE` with PyTorch's default initialisation, from `seed` alone.
+
+    Parameters
+    ----------
+    *args : see RecVAE
+        Its sizes.
+    seed : int
+        Drawn from on the CPU, so that every device starts alike.
+
+    Returns
+    -------
+    RecVAE
+        On the CPU.
+    """
+    # On the meta device the constructors draw nothing from the global generator.
+    with torch.device("meta"):
+        module = RecVAE(*args)
+    module.to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(seed)
+    for layer in module.modules():
+        if isinstance(layer, nn.LayerNorm):
+            nn.init.ones_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        elif isinstance(layer, SparseLinear | nn.Linear):
+            transposed = isinstance(layer, SparseLinear)
+            fan_in = layer.weight.shape[0 if transposed else 1]
+            bound = 1 / math.sqrt(fan_in)
+            nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+            nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return module

@@ -1,0 +1,677 @@
+"""The estimator: parameters, validation and the public methods."""
+
+import copy
+from contextlib import contextmanager
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+
+from sklearn_recvae import inference
+from sklearn_recvae._callbacks import (
+    CallbackSupportMixin,
+    IterationHooks,
+    with_callbacks,
+)
+from sklearn_recvae._hardware import resolve_device, resolve_matmul_dtype
+from sklearn_recvae._validation import (
+    check_candidates,
+    check_item_indices,
+    check_kl_weight,
+    check_prior_weights,
+    check_validation,
+    hold_out_users,
+)
+from sklearn_recvae.interactions import InteractionTensors, check_interactions
+from sklearn_recvae.metrics import ndcg_at_k
+from sklearn_recvae.model_selection import split_or_check_held_out
+from sklearn_recvae.network import build_recvae
+from sklearn_recvae.training import (
+    Trainer,
+    auto_batch_size,
+    new_training_state,
+    train,
+)
+
+# Length of the lists behind `score` and the validation score, as in the paper.
+SCORE_K = 100
+
+_POSITIVE_INT = Interval(Integral, 1, None, closed="left")
+_NON_NEGATIVE = Interval(Real, 0, None, closed="left")
+
+
+class RecVAERecommender(
+    CallbackSupportMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+):
+    """Recommend items from implicit feedback with a variational autoencoder.
+
+    RecVAE [1]_ encodes a user's row of interactions as a Gaussian over a latent
+    space, and decodes a point of it to a multinomial distribution over all items.
+
+    1. The encoder is a densely connected network; the decoder is linear.
+    2. The prior is composite: a mixture of the standard normal, the user's own
+       posterior as it was before the last encoder phase, and a wide normal.
+    3. The KL term of a user is weighted by `gamma` times the user's feedback.
+    4. Training alternates between an encoder that sees noised rows and a decoder
+       that sees clean ones.
+
+    Rows are samples and users are rows: a user who was not seen in training needs no
+    retraining, and cross-validation over rows measures exactly that. Matrices are
+    sparse throughout.
+
+    Read more in the :ref:`User Guide <how_recvae_works>`.
+
+    Parameters
+    ----------
+    latent_dim : int, default=200
+        Width of the latent space.
+    hidden_dim : int, default=600
+        Width of the encoder's hidden layers.
+    n_hidden_layers : int, default=5
+        Number of the encoder's hidden layers.
+    dense_connections : bool, default=True
+        Whether each hidden layer also receives the sum of all earlier ones.
+    gamma : float or None, default=0.005
+        Weight of a user's KL term per interaction (per unit of the row's sum). The
+        paper has 0.005 for MovieLens-20M, 0.0035 for Netflix, 0.01 for the Million
+        Song Dataset. 0 turns the term off; None uses `beta`.
+    beta : float or None, default=None
+        The same weight of the KL term for every user; needs ``gamma=None``.
+    prior_weights : array-like of 3 floats, default=(0.15, 0.75, 0.1)
+        Weights of the standard normal, the old posterior and the wide normal in the
+        composite prior. Non-negative with sum 1; ``(1, 0, 0)`` is the plain prior.
+    noise_rate : float, default=0.5
+        Probability in [0, 1) with which an interaction is dropped from what the
+        encoder sees in training.
+    decoder_noise : bool, default=False
+        Whether the decoder is trained on noised rows too. No effect if
+        ``alternating=False``.
+    alternating : bool, default=True
+        Whether encoder and decoder are trained in turn. Otherwise an iteration is one
+        joint pass of both, with noise.
+    n_encoder_epochs : int, default=3
+        Encoder passes over the users in each iteration. No effect if
+        ``alternating=False``.
+    n_decoder_epochs : int, default=1
+        Decoder passes over the users in each iteration. No effect if
+        ``alternating=False``.
+    max_iter : int, default=50
+        Number of iterations, each of `n_encoder_epochs` + `n_decoder_epochs` passes.
+    batch_size : int or "auto", default="auto"
+        Users in a step. "auto" is the paper's 500 for 16,000 users or more and
+        smaller where users are few, so that a pass has enough steps.
+    learning_rate : float, default=5e-4
+        Step size of both Adam optimisers.
+    early_stopping : bool, default=False
+        Whether to stop when the validation score no longer improves. Without `X_val`
+        in :meth:`fit`, `validation_fraction` of the users are held out for it.
+    validation_fraction : float, default=0.1
+        Share of users to hold out in (0, 1). Used if ``early_stopping=True`` and
+        there is no `X_val`.
+    n_iter_no_change : int, default=10
+        Iterations without a better validation score after which to stop. Used if
+        ``early_stopping=True``.
+    warm_start : bool, default=False
+        Whether :meth:`fit` begins with the weights of the last fit.
+    device : str, default="auto"
+        "auto" is CUDA if there is one, else the CPU. Or the name of a torch device,
+        such as "cpu", "cuda:1" or "mps".
+    precision : {"auto", "float32", "mixed"}, default="auto"
+        What the large matrix products of training are computed in. "mixed" is
+        bfloat16 for these and float32 for all else; "auto" is mixed where the
+        hardware has native bfloat16. Everything but training is float32.
+    random_state : int, RandomState instance or None, default=None
+        Seeds initial weights, order of users, noise and samples. Pass an int for
+        results that can be reproduced on the same machine.
+    verbose : int, default=0
+        Whether to print a line for each iteration.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of items seen during :meth:`fit`.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the items, if X has feature names that are all strings.
+    n_iter_ : int
+        Number of iterations run.
+    best_iteration_ : int or None
+        Iteration whose weights were kept, counted from 1; None without validation.
+    best_score_ : float or None
+        Validation NDCG@100 at that iteration; None without validation.
+    history_ : dict of ndarray of shape (`n_iter_`,)
+        An entry an iteration: "likelihood" and "kl", the means over users and encoder
+        passes in training, "validation_score" (NaN without validation), "seconds".
+    module_ : torch.nn.Module
+        The trained network.
+
+    See Also
+    --------
+    sklearn_recvae.metrics.ranking_scorer : Scorers for tuning, with other metrics.
+    sklearn_recvae.model_selection.strong_generalization_split : The paper's protocol.
+
+    Notes
+    -----
+    The mixture of the prior is taken in each latent dimension, the wide component has
+    log-variance 10, and the old posteriors are kept for each user, as in the code
+    that accompanies the paper.
+
+    References
+    ----------
+    .. [1] I. Shenbin, A. Alekseev, E. Tutubalina, V. Malykh, S. I. Nikolenko (2020).
+       RecVAE: a New Variational Autoencoder for Top-N Recommendations with Implicit
+       Feedback. WSDM 2020. https://doi.org/10.1145/3336191.3371831
+
+    Examples
+    --------
+    >>> from sklearn_recvae import RecVAERecommender
+    >>> from sklearn_recvae.datasets import make_interactions
+    >>> X, _, _ = make_interactions(200, 50, random_state=0)
+    >>> model = RecVAERecommender(16, hidden_dim=32, max_iter=5, random_state=0)
+    >>> model.fit(X[:150]).recommend(X[150:], k=3).shape
+    (50, 3)
+    >>> model.predict(X[150:]).shape
+    (50, 50)
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012 - as in scikit-learn
+        "latent_dim": [_POSITIVE_INT],
+        "hidden_dim": [_POSITIVE_INT],
+        "n_hidden_layers": [_POSITIVE_INT],
+        "dense_connections": ["boolean"],
+        "gamma": [_NON_NEGATIVE, None],
+        "beta": [_NON_NEGATIVE, None],
+        "prior_weights": ["array-like"],
+        "noise_rate": [Interval(Real, 0, 1, closed="left")],
+        "decoder_noise": ["boolean"],
+        "alternating": ["boolean"],
+        "n_encoder_epochs": [_POSITIVE_INT],
+        "n_decoder_epochs": [_POSITIVE_INT],
+        "max_iter": [_POSITIVE_INT],
+        "batch_size": [StrOptions({"auto"}), _POSITIVE_INT],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [_POSITIVE_INT],
+        "warm_start": ["boolean"],
+        "device": [str],
+        "precision": [StrOptions({"auto", "float32", "mixed"})],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        latent_dim=200,
+        *,
+        hidden_dim=600,
+        n_hidden_layers=5,
+        dense_connections=True,
+        gamma=0.005,
+        beta=None,
+        prior_weights=(0.15, 0.75, 0.1),
+        noise_rate=0.5,
+        decoder_noise=False,
+        alternating=True,
+        n_encoder_epochs=3,
+        n_decoder_epochs=1,
+        max_iter=50,
+        batch_size="auto",
+        learning_rate=5e-4,
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        warm_start=False,
+        device="auto",
+        precision="auto",
+        random_state=None,
+        verbose=0,
+    ):
+        self.latent_dim = latent_dim
+        self.hidden_dim = hidden_dim
+        self.n_hidden_layers = n_hidden_layers
+        self.dense_connections = dense_connections
+        self.gamma = gamma
+        self.beta = beta
+        self.prior_weights = prior_weights
+        self.noise_rate = noise_rate
+        self.decoder_noise = decoder_noise
+        self.alternating = alternating
+        self.n_encoder_epochs = n_encoder_epochs
+        self.n_decoder_epochs = n_decoder_epochs
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, X_val=None, y_val=None):
+        """Train on the rows of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_users, n_items)
+            Non-negative interactions, the weights of the multinomial likelihood. An
+            entry > 0 is an interaction; ratings must be thresholded first.
+        y : Ignored
+            Not used, present here for API consistency by convention.
+        X_val : {array-like, sparse matrix} of shape (n_val_users, n_items), \
+default=None
+            Rows of other users, for validation: the iteration with the best NDCG@100
+            is kept. Without `y_val` each row is split as in :meth:`score`.
+        y_val : {array-like, sparse matrix} of shape (n_val_users, n_items), \
+default=None
+            Held-out interactions of the validation users; `X_val` is then the fold-in
+            part.
+
+        Returns
+        -------
+        self : RecVAERecommender
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If X is not a matrix of non-negative finite numbers with at least one
+            interaction, if parameters contradict each other, if `y_val` is given
+            without `X_val`, if no validation user can be evaluated, or if training
+            diverges. The estimator is then as it was before.
+        """
+        with _unchanged_on_error(self):
+            continued = self.warm_start and hasattr(self, "module_")
+            X = self._check_training_interactions(X, reset=not continued)
+            rng = check_random_state(self.random_state)
+            if X_val is not None:
+                X_val = check_interactions(self, X_val, reset=False)
+            elif self.early_stopping and y_val is None:
+                X, X_val = hold_out_users(X, self.validation_fraction, rng)
+            fold_in, held_out = check_validation(X_val, y_val)
+            module = copy.deepcopy(self.module_) if continued else None
+            state = self._new_state(module, rng)
+            validate = None
+            if held_out is not None:
+                tensors = inference.to_tensors(state.module, fold_in)
+                validate = _Validation(state.module, tensors, held_out)
+            hooks = IterationHooks(self, state.module, X, y, self.max_iter)
+            history, best_iteration = train(
+                self._trainer(state, X),
+                hooks,
+                max_iter=self.max_iter,
+                validate=validate,
+                patience=self.n_iter_no_change if self.early_stopping else None,
+            )
+            self._state = state
+            self.module_ = state.module
+            self.n_iter_ = len(history)
+            self.history_ = _as_columns(history)
+            self.best_iteration_ = best_iteration
+            self.best_score_ = None
+            if best_iteration is not None:
+                self.best_score_ = history[best_iteration - 1]["validation_score"]
+            hooks.end_fit()
+        return self
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        """Train for one more iteration, on these users.
+
+        The weights, the moments of the optimisers and the stream of random numbers go
+        on from the last call of `fit` or `partial_fit`; a first call begins anew. (The
+        moments are not pickled: after loading they begin anew.) There is no
+        validation.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_users, n_items)
+            Non-negative interactions of known or new users, over the same items.
+        y : Ignored
+            Not used, present here for API consistency by convention.
+
+        Returns
+        -------
+        self : RecVAERecommender
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            As in :meth:`fit`. If training diverges, the weights of the last iteration
+            are kept.
+        """
+        with _unchanged_on_error(self):
+            started = hasattr(self, "module_")
+            X = self._check_training_interactions(X, reset=not started)
+            # On a copy, so that an iteration that diverges leaves no trace.
+            state = copy.deepcopy(getattr(self, "_state", None))
+            if state is None:
+                module = copy.deepcopy(self.module_) if started else None
+                state = self._new_state(module, check_random_state(self.random_state))
+            hooks = IterationHooks(self, state.module, X, y, 1)
+            records, _ = train(self._trainer(state, X), hooks, max_iter=1)
+            columns = _as_columns(records)
+            if started:
+                columns = {
+                    name: np.concatenate([self.history_[name], column])
+                    for name, column in columns.items()
+                }
+            self._state = state
+            self.module_ = state.module
+            self.n_iter_ = getattr(self, "n_iter_", 0) + 1
+            self.history_ = columns
+            self.best_iteration_ = self.best_score_ = None
+            hooks.end_fit()
+        return self
+
+    def predict(self, X):
+        """Compute the multinomial probabilities of all items.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_users, n_items)
+            Interactions of any users, seen in training or not.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_users, n_items)
+            float32. Rows sum to 1; items of the row itself are not masked. For large
+            matrices prefer :meth:`recommend`, which never holds all of them.
+        """
+        check_is_fitted(self)
+        return inference.decode(self.module_, self._encode(X))
+
+    @validate_params(
+        {
+            "k": [_POSITIVE_INT],
+            "exclude_seen": ["boolean"],
+            "items": ["array-like", None],
+            "exclude_items": ["array-like", None],
+            "return_scores": ["boolean"],
+        },
+        prefer_skip_nested_validation=True,
+    )
+    def recommend(
+        self,
+        X,
+        k=10,
+        *,
+        exclude_seen=True,
+        items=None,
+        exclude_items=None,
+        return_scores=False,
+    ):
+        """Rank the k best items for each row of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_users, n_items)
+            Interactions of any users, seen in training or not.
+        k : int, default=10
+            Number of items for each user, at least 1; may exceed `n_items`.
+        exclude_seen : bool, default=True
+            Whether items of the row itself (entries > 0) are left out.
+        items : array-like of int of shape (n_candidates,), default=None
+            Indices of the only items that may be recommended; None means all.
+        exclude_items : array-like of int of shape (n_excluded,), default=None
+            Indices of items that must not be recommended, to anyone.
+        return_scores : bool, default=False
+            Whether to return the scores too.
+
+        Returns
+        -------
+        recommended : ndarray of shape (n_users, k)
+            int64 item indices, best first; of equal scores the lower index is first.
+            Where fewer than k candidates remain, the row is filled with -1.
+        scores : ndarray of shape (n_users, k)
+            Only if ``return_scores=True``: float32, the log-probabilities up to a
+            constant of each user; -inf where there is no item.
+
+        Raises
+        ------
+        ValueError
+            If X does not fit the model, `k` is not positive, or an item index is out
+            of range.
+        """
+        check_is_fitted(self)
+        X = check_interactions(self, X, reset=False)
+        recommended, scores = inference.rank(
+            self.module_,
+            inference.to_tensors(self.module_, X),
+            k,
+            exclude_seen=exclude_seen,
+            candidates=check_candidates(items, exclude_items, self.n_features_in_),
+        )
+        return (recommended, scores) if return_scores else recommended
+
+    def score(self, X, y=None, *, sample_weight=None):
+        """Compute the mean NDCG@100 of recommendations for held-out interactions.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_users, n_items)
+            Interactions of the test users: all of them, or their fold-in part if `y`
+            is given.
+        y : {array-like, sparse matrix} of shape (n_users, n_items), default=None
+            Their held-out part. If None, one fifth of each row is held out; which
+            entries depends on the row's own items alone, see
+            :func:`~sklearn_recvae.model_selection.holdout_interactions`. A 1-D `y` is
+            ignored with a warning.
+        sample_weight : array-like of shape (n_users,), default=None
+            Weights of the users in the mean.
+
+        Returns
+        -------
+        score : float
+            Mean over the users that have held-out items.
+
+        Raises
+        ------
+        ValueError
+            If `X` and `y` overlap, or if no user can be evaluated.
+        """
+        check_is_fitted(self)
+        X = check_interactions(self, X, reset=False)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        fold_in, held_out = split_or_check_held_out(X, y)
+        fold_in = inference.to_tensors(self.module_, fold_in)
+        return _mean_ndcg(self.module_, fold_in, held_out, sample_weight)
+
+    def transform(self, X):
+        """Compute the posterior means of the latent variables.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_users, n_items)
+            Interactions of any users, seen in training or not.
+
+        Returns
+        -------
+        Z : ndarray of shape (n_users, latent_dim)
+            float32.
+        """
+        check_is_fitted(self)
+        return self._encode(X)
+
+    def inverse_transform(self, Z):
+        """Compute the multinomial probabilities of latent vectors.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_users, latent_dim)
+            Latent vectors, such as :meth:`transform` returns.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_users, n_items)
+            float32, rows sum to 1.
+
+        Raises
+        ------
+        ValueError
+            If Z has another width than the latent space.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=np.float32, input_name="Z")
+        if Z.shape[1] != self.module_.latent_dim:
+            raise ValueError(
+                f"Z has {Z.shape[1]} columns, but the latent space has "
+                f"{self.module_.latent_dim}. Pass vectors such as transform returns."
+            )
+        return inference.decode(self.module_, Z)
+
+    @validate_params(
+        {"k": [_POSITIVE_INT], "return_scores": ["boolean"]},
+        prefer_skip_nested_validation=True,
+    )
+    def similar_items(self, items, k=10, *, return_scores=False):
+        """Rank the items nearest to each of some items.
+
+        Nearness is the cosine of the items' rows in the decoder's weight matrix.
+
+        Parameters
+        ----------
+        items : array-like of int of shape (n_queries,)
+            Indices of the items to start from.
+        k : int, default=10
+            Number of neighbors for each, at least 1; may exceed `n_items`.
+        return_scores : bool, default=False
+            Whether to return the cosines too.
+
+        Returns
+        -------
+        neighbors : ndarray of shape (n_queries, k)
+            int64 item indices, nearest first, without the item itself. Where fewer
+            than k other items exist, the row is filled with -1.
+        scores : ndarray of shape (n_queries, k)
+            Only if ``return_scores=True``: float32 cosines; -inf where there is no
+            item.
+
+        Raises
+        ------
+        ValueError
+            If an item index is out of range.
+        """
+        check_is_fitted(self)
+        items = check_item_indices(items, "items", self.n_features_in_)
+        neighbors, scores = inference.nearest_items(self.module_, items, k)
+        return (neighbors, scores) if return_scores else neighbors
+
+    @property
+    def _n_features_out(self):
+        return self.module_.latent_dim
+
+    def _encode(self, X):
+        X = check_interactions(self, X, reset=False)
+        return inference.encode(self.module_, inference.to_tensors(self.module_, X))
+
+    def _check_training_interactions(self, X, *, reset):
+        X = check_interactions(self, X, reset=reset)
+        check_kl_weight(self.gamma, self.beta)
+        check_prior_weights(self.prior_weights)
+        if X.nnz == 0:
+            raise ValueError(
+                f"X of shape {X.shape} has no interactions, expected at least one "
+                "entry > 0. Check how the matrix was built."
+            )
+        return X
+
+    def _new_state(self, module, rng):
+        """Start the optimisers, and the module too where there is none yet."""
+        device = resolve_device(self.device)
+        seed = int(rng.randint(np.iinfo(np.int32).max))
+        if module is None:
+            module = build_recvae(
+                self.n_features_in_,
+                self.hidden_dim,
+                self.latent_dim,
+                self.n_hidden_layers,
+                self.dense_connections,
+                seed=seed,
+            )
+        return new_training_state(module.to(device), seed)
+
+    def _trainer(self, state, X):
+        batch_size = self.batch_size
+        if batch_size == "auto":
+            batch_size = auto_batch_size(X.shape[0])
+        device = state.module.device
+        return Trainer(
+            state,
+            InteractionTensors(X, device),
+            gamma=self.gamma,
+            beta=self.beta,
+            prior_weights=[float(weight) for weight in self.prior_weights],
+            noise_rate=self.noise_rate,
+            decoder_noise=self.decoder_noise,
+            alternating=self.alternating,
+            n_encoder_epochs=self.n_encoder_epochs,
+            n_decoder_epochs=self.n_decoder_epochs,
+            batch_size=batch_size,
+            learning_rate=self.learning_rate,
+            matmul_dtype=resolve_matmul_dtype(self.precision, device),
+        )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.positive_only = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def __getstate__(self):
+        state = super().__getstate__().copy()
+        # Twice the size of the weights, and needed by partial_fit alone.
+        state.pop("_state", None)
+        if "module_" in state:
+            # So that a model trained on a GPU loads where there is none.
+            state["module_"] = copy.deepcopy(state["module_"]).cpu()
+        return state
+
+
+class _Validation:
+    """Validation score of a module, with the data already on its device."""
+
+    def __init__(self, module, fold_in, held_out):
+        self.arguments = module, fold_in, held_out
+
+    def __call__(self):
+        return _mean_ndcg(*self.arguments)
+
+
+def _mean_ndcg(module, fold_in, held_out, sample_weight=None):
+    ranked, _ = inference.rank(module, fold_in, SCORE_K)
+    return ndcg_at_k(held_out, ranked, SCORE_K, sample_weight=sample_weight)
+
+
+@contextmanager
+def _unchanged_on_error(estimator):
+    before = estimator.__dict__.copy()
+    try:
+        yield
+    except BaseException:
+        estimator.__dict__.clear()
+        estimator.__dict__.update(before)
+        raise
+
+
+def _as_columns(history):
+    return {name: np.array([record[name] for record in history]) for name in history[0]}

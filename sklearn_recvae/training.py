@@ -1,0 +1,282 @@
+"""How RecVAE is trained: the alternating schedule, validation, best weights.
+
+One iteration is one cycle of the paper: passes that update the encoder only, a
+refresh of every user's old posterior, passes that update the decoder only. Each
+phase differentiates only what it updates.
+"""
+
+import copy
+import math
+from time import perf_counter
+from typing import NamedTuple
+
+import torch
+
+from sklearn_recvae import objective
+from sklearn_recvae.kernels import mean_log_likelihood
+
+# Users encoded at once where nothing is trained.
+ENCODE_BATCH_SIZE = 1024
+
+
+def auto_batch_size(n_users):
+    """Choose the paper's 500 for many users, fewer where a pass would be short.
+
+    Parameters
+    ----------
+    n_users : int
+        Number of training users.
+
+    Returns
+    -------
+    int
+        The batch size.
+    """
+    return min(500, max(50, n_users // 32))
+
+
+class TrainingState(NamedTuple):
+    """What lives on from one call of fit or partial_fit to the next."""
+
+    module: torch.nn.Module
+    encoder_optimizer: torch.optim.Optimizer
+    decoder_optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+
+
+def new_training_state(module, seed):
+    """Give each half of the module an Adam of its own, and a source of randomness.
+
+    Parameters
+    ----------
+    module : RecVAE
+        On the device where it is to be trained.
+    seed : int
+        For noise, samples and the order of users.
+
+    Returns
+    -------
+    TrainingState
+        At the start of training.
+    """
+    return TrainingState(
+        module,
+        torch.optim.Adam(module.encoder.parameters(), fused=True),
+        torch.optim.Adam(module.decoder.parameters(), fused=True),
+        torch.Generator(module.device).manual_seed(seed),
+    )
+
+
+class Trainer:
+    """Runs iterations of RecVAE's schedule over a set of users.
+
+    Parameters
+    ----------
+    state : TrainingState
+        Advanced in place.
+    X : InteractionTensors
+        The training users.
+    gamma, beta, prior_weights, noise_rate, decoder_noise, alternating, \
+n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
+        As in `RecVAERecommender`, validated, ``batch_size`` a number.
+    matmul_dtype : torch.dtype
+        What the large products are computed in.
+    """
+
+    def __init__(
+        self,
+        state,
+        X,
+        *,
+        gamma,
+        beta,
+        prior_weights,
+        noise_rate,
+        decoder_noise,
+        alternating,
+        n_encoder_epochs,
+        n_decoder_epochs,
+        batch_size,
+        learning_rate,
+        matmul_dtype,
+    ):
+        self.module, self.encoder_optimizer, self.decoder_optimizer, _ = state
+        self.generator = state.generator
+        self.X = X
+        self.gamma = gamma
+        self.beta = beta
+        self.prior_weights = prior_weights
+        self.noise_rate = noise_rate
+        self.decoder_noise = decoder_noise
+        self.alternating = alternating
+        self.n_encoder_epochs = n_encoder_epochs
+        self.n_decoder_epochs = n_decoder_epochs
+        self.batch_size = batch_size
+        self.matmul_dtype = matmul_dtype
+        for optimizer in (self.encoder_optimizer, self.decoder_optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+        self._refresh_posterior()
+
+    def run_iteration(self):
+        """Run one iteration.
+
+        Returns
+        -------
+        likelihood, kl : float
+            Means over users and encoder passes, as seen in training (with noise).
+        """
+        if self.alternating:
+            means = [
+                self._elbo_epoch(joint=False) for _ in range(self.n_encoder_epochs)
+            ]
+            self._refresh_posterior()
+            for _ in range(self.n_decoder_epochs):
+                self._decoder_epoch()
+        else:
+            means = [self._elbo_epoch(joint=True)]
+            self._refresh_posterior()
+        # The only wait for the device in an iteration.
+        return tuple(torch.stack(means).mean(0).tolist())
+
+    def _shuffled_batches(self):
+        order = torch.randperm(
+            self.X.shape[0], generator=self.generator, device=self.X.device
+        )
+        return self.X.batches(self.batch_size, order)
+
+    def _elbo_epoch(self, *, joint):
+        """Update the encoder, and if `joint` the decoder, on the whole objective."""
+        decoder = self.module.decoder
+        # What is detached gets no gradient, and none is computed for it.
+        weight = decoder.weight if joint else decoder.weight.detach()
+        bias = decoder.bias if joint else decoder.bias.detach()
+        sums = torch.zeros(2, device=self.X.device)
+        for users, batch in self._shuffled_batches():
+            noised = batch.dropout(self.noise_rate, self.generator)
+            mean, log_variance = self._encode(noised)
+            z = objective.sample(mean, log_variance, self.generator)
+            likelihood = mean_log_likelihood(
+                z, weight, bias, batch, matmul_dtype=self.matmul_dtype
+            )
+            log_prior = objective.log_composite_prior(
+                z,
+                self.old_mean[users],
+                self.old_log_variance[users],
+                self.prior_weights,
+            )
+            kl = objective.kl_divergence(z, mean, log_variance, log_prior)
+            kl_weight = objective.kl_weight(batch.totals, self.gamma, self.beta)
+            ((kl_weight * kl).mean() - likelihood).backward()
+            self._step(self.encoder_optimizer)
+            if joint:
+                self._step(self.decoder_optimizer)
+            sums += torch.stack([likelihood, kl.mean()]).detach() * batch.n_rows
+        return sums / self.X.shape[0]
+
+    def _decoder_epoch(self):
+        """Update the decoder on the likelihood, which alone depends on it."""
+        decoder = self.module.decoder
+        for users, batch in self._shuffled_batches():
+            if self.decoder_noise:
+                with torch.no_grad():
+                    noised = batch.dropout(self.noise_rate, self.generator)
+                    mean, log_variance = self._encode(noised)
+            else:
+                # The encoder stands still since the refresh, so the table has its
+                # output for the clean row.
+                mean, log_variance = self.old_mean[users], self.old_log_variance[users]
+            z = objective.sample(mean, log_variance, self.generator)
+            likelihood = mean_log_likelihood(
+                z, decoder.weight, decoder.bias, batch, matmul_dtype=self.matmul_dtype
+            )
+            (-likelihood).backward()
+            self._step(self.decoder_optimizer)
+
+    def _refresh_posterior(self):
+        """Fill the table of old posteriors: clean rows under the present encoder."""
+        shape = (self.X.shape[0], self.module.latent_dim)
+        self.old_mean = torch.empty(shape, device=self.X.device)
+        self.old_log_variance = torch.empty(shape, device=self.X.device)
+        with torch.no_grad():
+            for users, batch in self.X.batches(ENCODE_BATCH_SIZE):
+                self.old_mean[users], self.old_log_variance[users] = self._encode(batch)
+
+    def _encode(self, batch):
+        if batch.inputs.device.type == "cpu":
+            # On a GPU this would make the host wait for the number of entries.
+            batch = batch.without_empty_inputs()
+        return self.module.encoder(batch, self.matmul_dtype)
+
+    @staticmethod
+    def _step(optimizer):
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def train(trainer, hooks, *, max_iter, validate=None, patience=None):
+    """Run iterations, keep the best weights if there is a validation score.
+
+    Parameters
+    ----------
+    trainer : Trainer
+        Its module holds the result.
+    hooks : object
+        ``hooks.begin_iteration()`` is called before and ``hooks.end_iteration(record)``
+        after each iteration; training stops if the latter returns True.
+    max_iter : int
+        Number of iterations.
+    validate : callable, default=None
+        Returns the validation score of the module as it stands, higher is better.
+    patience : int, default=None
+        Stop after that many iterations without a better score.
+
+    Returns
+    -------
+    history : list of dict
+        A record an iteration: ``likelihood``, ``kl``, ``validation_score`` (NaN
+        without validation) and ``seconds``.
+    best_iteration : int or None
+        Counted from 1; None without validation.
+
+    Raises
+    ------
+    ValueError
+        If the objective is no longer finite.
+    """
+    history = []
+    best_score, best_iteration, best_weights = -math.inf, None, None
+    for iteration in range(1, max_iter + 1):
+        hooks.begin_iteration()
+        start = perf_counter()
+        likelihood, kl = trainer.run_iteration()
+        if not _is_finite(likelihood, kl, trainer.module):
+            raise ValueError(
+                f"Training diverged in iteration {iteration}: the log-likelihood is "
+                f"{likelihood} and the KL divergence {kl}; these and all weights must "
+                "be finite. The likely cause is a learning_rate that is too large, or "
+                "very large values in X: lower learning_rate, or scale or binarize X."
+            )
+        score = math.nan if validate is None else validate()
+        if validate is not None and score > best_score:
+            best_score, best_iteration = score, iteration
+            best_weights = copy.deepcopy(trainer.module.state_dict())
+        record = {
+            "likelihood": likelihood,
+            "kl": kl,
+            "validation_score": score,
+            "seconds": perf_counter() - start,
+        }
+        history.append(record)
+        stop = hooks.end_iteration(record)
+        if stop or (patience is not None and iteration - best_iteration >= patience):
+            break
+    if best_weights is not None and best_iteration < len(history):
+        trainer.module.load_state_dict(best_weights)
+    return history, best_iteration
+
+
+def _is_finite(likelihood, kl, module):
+    # A sum is finite only if every term is, and costs one pass over the weights.
+    total = torch.stack([weight.detach().sum() for weight in module.parameters()]).sum()
+    return math.isfinite(likelihood + kl + total.item())

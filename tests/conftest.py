@@ -1,0 +1,13 @@
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """Folder with the real data sets, where there is one."""
+    folder = os.environ.get("SKLEARN_RECVAE_DATA")
+    if not folder:
+        pytest.skip("set SKLEARN_RECVAE_DATA to the folder of the data sets")
+    return Path(folder)
