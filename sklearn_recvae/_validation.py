@@ -1,4 +1,89 @@
+"""Checks of what public methods are given, beyond types and ranges."""
 
+import numpy as np
+from sklearn.utils import check_array
+
+from sklearn_recvae.model_selection import split_or_check_held_out
+
+
+def check_kl_weight(gamma, beta):
+    """Raise a ValueError unless exactly one of gamma and beta is given."""
+    if gamma is None and beta is None:
+        raise ValueError(
+            "gamma and beta are both None, expected one of them. Set gamma to rescale "
+            "the KL term by the user's feedback, or beta for a fixed weight."
+        )
+    if gamma is not None and beta is not None:
+        raise ValueError(
+            f"Got beta={beta!r} together with gamma={gamma!r}, expected one of them. "
+            "Set gamma=None to use the fixed beta."
+        )
+
+
+def check_prior_weights(prior_weights):
+    """Raise a ValueError unless the weights are three and a convex combination."""
+    weights = check_array(
+        prior_weights, ensure_2d=False, dtype=np.float64, input_name="prior_weights"
+    )
+    convex = (weights >= 0).all() and abs(weights.sum() - 1) <= 1e-6
+    if weights.shape != (3,) or not convex:
+        raise ValueError(
+            f"Got prior_weights={prior_weights!r}, expected three non-negative numbers "
+            "with sum 1 (of the standard normal, the old posterior and the wide "
+            "normal). Divide them by their sum."
+        )
+
+
+def hold_out_users(X, fraction, rng):
+    """Split the rows of X at random into training and validation users."""
+    n_users = X.shape[0]
+    n_val = max(1, round(fraction * n_users))
+    if n_val >= n_users:
+        raise ValueError(
+            f"early_stopping=True holds out {n_val} of {n_users} users for validation, "
+            "which leaves none to train on. Pass more users, or X_val, or set "
+            "early_stopping=False."
+        )
+    order = rng.permutation(n_users)
+    return X[np.sort(order[n_val:])], X[np.sort(order[:n_val])]
+
+
+def check_validation(X_val, y_val):
+    """Return fold-in and held-out validation matrices; None and None without any."""
+    if X_val is None:
+        if y_val is not None:
+            raise ValueError(
+                "Got y_val without X_val. Pass the validation users' fold-in "
+                "interactions as X_val, or all of them as X_val and no y_val."
+            )
+        return None, None
+    fold_in, held_out = split_or_check_held_out(X_val, y_val)
+    if held_out.nnz == 0:
+        raise ValueError(
+            f"None of the {X_val.shape[0]} validation users can be evaluated, expected "
+            "at least one with two interactions, one to fold in and one to hold out. "
+            "Pass other validation users, or raise validation_fraction."
+        )
+    return fold_in, held_out
+
+
+def check_candidates(items, exclude_items, n_items):
+    """Return the ascending indices of the items to rank; None means all."""
+    if items is None and exclude_items is None:
+        return None
+    if items is None:
+        items = np.arange(n_items)
+    else:
+        items = check_item_indices(items, "items", n_items)
+    if exclude_items is None:
+        return np.unique(items)
+    return np.setdiff1d(
+        items, check_item_indices(exclude_items, "exclude_items", n_items)
+    )
+
+
+def check_item_indices(items, name, n_items):
+    """Return the item indices as a 1-D int64 array."""
     items = check_array(
         items, ensure_2d=False, dtype=None, ensure_min_samples=0, input_name=name
     )

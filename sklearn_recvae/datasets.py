@@ -1,12 +1,13 @@
 """Data sets: MovieLens as published, and a synthetic one whose tastes are known."""
 
 import re
-import zipfile
 import zlib
 from contextlib import contextmanager
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+from zipfile import Path as ZipPath
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array
@@ -22,16 +23,8 @@ _LAYOUTS = {
 }
 _EXPECTED_PATH = "a MovieLens zip or the folder with its extracted files"
 _MAX_ID = 2**31 - 1  # ids are kept as int32: half the memory of 32 million ratings
-# What a damaged zip can raise: a wrong offset (OSError), a name that is no UTF-8, an
-# unknown compression or encryption (RuntimeError).
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    OSError,
-    RuntimeError,
-    UnicodeDecodeError,
-)
+# What a damaged zip can raise, for instance OSError for an offset outside the file.
+_DAMAGE = (BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeError)
 
 _N_PUBLISHED = {
     "latest-small": 100_836,
@@ -214,8 +207,7 @@ def fetch_movielens(
     >>> fetch_movielens("latest-small").data.shape  # doctest: +SKIP
     (603, 6298)
     """
-    folder = Path(get_data_home(data_home)) / "sklearn_recvae"
-    folder.mkdir(exist_ok=True)
+    folder = get_data_home(Path(get_data_home(data_home), "sklearn_recvae"))
     url = f"https://files.grouplens.org/datasets/movielens/ml-{name}.zip"
     path = fetch_file(url, folder=folder)
     movielens = load_movielens(
@@ -319,13 +311,13 @@ def make_interactions(
         n_drawn = np.bincount(pairs // n_items, minlength=n_users)
     indices = (pairs % n_items).astype(np.int32)
     indptr = np.append(0, np.cumsum(n_drawn)).astype(np.int32)
-    ones = np.ones(pairs.size, dtype=np.float32)
-    X = csr_array((ones, indices, indptr), shape=(n_users, n_items))
+    data = np.ones_like(indices, dtype=np.float32)
+    X = csr_array((data, indices, indptr), shape=(n_users, n_items))
     return X, user_groups, item_groups
 
 
 def _draw_places(rng, groups, place_groups, noise):
-    """Draw one place in the list of items for each of the groups."""
+    """Draw one place in the list of items for each entry of groups."""
     sizes = np.bincount(place_groups)
     starts = np.cumsum(sizes) - sizes
     astray = rng.random_sample(groups.size) < noise
@@ -344,11 +336,11 @@ def _open_folder(path):
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist, expected {_EXPECTED_PATH}.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            yield zipfile.Path(archive)
+        with ZipFile(path) as archive:
+            yield ZipPath(archive)
     except (FileNotFoundError, PermissionError):
         raise
-    except _ZIP_ERRORS as error:
+    except _DAMAGE as error:
         raise ValueError(
             f"{path} is no readable zip ({error}), expected {_EXPECTED_PATH}. "
             "Delete it and download it again if the download was incomplete."
@@ -432,7 +424,7 @@ def _read_titles(file, title_line):
             continue
         match = re.fullmatch(title_line, line)
         if match is None:
-            raise _line_error(file, number, line, "movie id, title and genres")
+            raise _line_error(file, number, line, "an id and a title")
         item, title = match.groups()
         if file.name.endswith(".csv") and title.startswith('"'):
             title = title[1:-1].replace('""', '"')

@@ -1,0 +1,670 @@
+import shutil
+import zipfile
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from sklearn_recvae import datasets
+from sklearn_recvae.datasets import (
+    fetch_movielens,
+    load_movielens,
+    make_interactions,
+)
+
+KEEP_ALL = {"threshold": None, "min_user_interactions": 1}
+FORMATS = {
+    "ratings.csv": "{},{},{},{}",
+    "ratings.dat": "{}::{}::{}::{}",
+    "u.data": "{}\t{}\t{}\t{}",
+}
+HEADER = "userId,movieId,rating,timestamp\n"
+TITLES = {
+    "movies.csv": (
+        "movieId,title,genres\n"
+        "1,Toy Story (1995),Animation|Children\n"
+        '2,"American President, The (1995)",Comedy\n'
+        '3,"""Great Performances"" Cats (1998)",Musical\n'
+        "4,Misérables (1995),Drama\n",
+        "utf-8",
+    ),
+    "movies.dat": (
+        "1::Toy Story (1995)::Animation|Children\n"
+        "2::American President, The (1995)::Comedy\n"
+        '3::"Great Performances" Cats (1998)::Musical\n'
+        "4::Misérables (1995)::Drama\n",
+        "latin-1",
+    ),
+    "u.item": (
+        "1|Toy Story (1995)|01-Jan-1995||http://x|0|1\n"
+        "2|American President, The (1995)|01-Jan-1995||http://x|0|0\n"
+        '3|"Great Performances" Cats (1998)|01-Jan-1998||http://x|0|0\n'
+        "4|Misérables (1995)|01-Jan-1995||http://x|0|0\n",
+        "latin-1",
+    ),
+}
+TITLES_OF = dict(zip(FORMATS, TITLES, strict=True))
+
+
+def ratings_text(name, rows, *, newline="\n"):
+    """Write rows of (user, item, rating) as the text of a ratings file."""
+    lines = [FORMATS[name].format(*row, 978300760) + newline for row in rows]
+    header = HEADER.replace("\n", newline) if name == "ratings.csv" else ""
+    return header + "".join(lines)
+
+
+def write_ratings(folder, name, rows, *, newline="\n"):
+    text = ratings_text(name, rows, newline=newline)
+    (folder / name).write_bytes(text.encode())
+
+
+def write_zip(path, files):
+    """Write a zip of a folder `ml` with the files, given as texts or bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(f"ml/{name}", content)
+    return path
+
+
+# ---------------------------------------------------------------- load_movielens
+
+
+def test_the_published_zip_gives_the_known_interactions(data_dir):
+    folder = data_dir / "ml-latest-small"
+    movielens = load_movielens(folder / "ml-latest-small.zip")
+    ids = np.load(folder / "ids.npz")
+    expected = sp.load_npz(folder / "interactions.npz")
+
+    assert movielens.n_ratings == 100_836
+    assert movielens.data.shape == (603, 6_298)
+    assert movielens.data.nnz == 48_562
+    np.testing.assert_array_equal(movielens.data.indptr, expected.indptr)
+    np.testing.assert_array_equal(movielens.data.indices, expected.indices)
+    np.testing.assert_array_equal(movielens.user_ids, ids["user_ids"])
+    np.testing.assert_array_equal(movielens.item_ids, ids["item_ids"])
+    assert movielens.item_titles[0] == "Toy Story (1995)"
+    position = np.flatnonzero(movielens.item_ids == 11)[0]
+    assert movielens.item_titles[position] == "American President, The (1995)"
+
+
+def test_the_published_zip_without_filters(data_dir):
+    path = data_dir / "ml-latest-small" / "ml-latest-small.zip"
+    movielens = load_movielens(path, **KEEP_ALL)
+    assert movielens.data.shape == (610, 9_724)
+    assert movielens.data.nnz == movielens.n_ratings == 100_836
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_formats(tmp_path, name, newline, nested, zipped):
+    folder = tmp_path / "ml" if nested else tmp_path
+    folder.mkdir(exist_ok=True)
+    rows = [(7, 2, 4), (7, 1, 5), (3, 4, 3.5), (3, 3, 4.5), (3, 1, 0.5), (9, 10, 4)]
+    write_ratings(folder, name, rows, newline=newline)
+    text, encoding = TITLES[TITLES_OF[name]]
+    titles_file = folder / TITLES_OF[name]
+    titles_file.write_bytes(text.replace("\n", newline).encode(encoding))
+    path = tmp_path
+    if zipped:
+        path = shutil.make_archive(tmp_path.parent / "zipped", "zip", tmp_path)
+
+    movielens = load_movielens(path, min_user_interactions=1)
+
+    assert movielens.n_ratings == 6
+    np.testing.assert_array_equal(movielens.user_ids, [3, 7, 9])
+    np.testing.assert_array_equal(movielens.item_ids, [1, 2, 3, 10])
+    assert movielens.user_ids.dtype == movielens.item_ids.dtype == np.int64
+    assert movielens.item_titles.tolist() == [
+        "Toy Story (1995)",
+        "American President, The (1995)",
+        '"Great Performances" Cats (1998)',
+        "10",  # not in the file of titles
+    ]
+    assert isinstance(movielens.data, sp.csr_array)
+    assert movielens.data.dtype == np.float32
+    assert movielens.data.indices.dtype == np.int32
+    np.testing.assert_array_equal(
+        movielens.data.toarray(), [[0, 0, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1]]
+    )
+    assert "Harper" in movielens.DESCR
+
+
+@pytest.mark.parametrize("name", TITLES)
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_titles_of_either_encoding(tmp_path, name, encoding):
+    ratings = next(key for key in TITLES_OF if TITLES_OF[key] == name)
+    write_ratings(tmp_path, ratings, [(1, 4, 5)])
+    (tmp_path / name).write_text(TITLES[name][0], encoding=encoding)
+    assert load_movielens(tmp_path, **KEEP_ALL).item_titles == ["Misérables (1995)"]
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "title"),
+    [
+        ("movies.dat", "1::Mission::Impossible (1996)::Action", "Mission::Impossible"),
+        ("movies.csv", "1,,Action", "1"),
+        ("movies.csv", '1,"a, ""b"", c",Action', 'a, "b", c'),
+        ("u.item", "1|unknown||||1|0", "unknown"),
+        ("u.item", "1|next\x85line||||1|0", "next\x85line"),
+    ],
+)
+def test_unusual_titles(tmp_path, name, line, title):
+    ratings = next(key for key in TITLES_OF if TITLES_OF[key] == name)
+    write_ratings(tmp_path, ratings, [(1, 1, 5)])
+    (tmp_path / name).write_text(f"{line}\n", encoding="utf-8", newline="")
+    (loaded,) = load_movielens(tmp_path, **KEEP_ALL).item_titles
+    assert loaded.removesuffix(" (1996)") == title
+
+
+def test_ids_stand_in_for_titles_without_a_file(tmp_path):
+    write_ratings(tmp_path, "ratings.csv", [(1, 20, 5), (1, 3, 5)])
+    assert load_movielens(tmp_path, **KEEP_ALL).item_titles.tolist() == ["3", "20"]
+
+
+@given(
+    name=st.sampled_from(sorted(FORMATS)),
+    ids=arrays(
+        np.int64,
+        st.tuples(st.integers(1, 30), st.just(2)),
+        elements={"min_value": 0, "max_value": 12},
+    ),
+    largest=st.sampled_from([12, 200_000, 2**31 - 1]),
+    data=st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_round_trip(tmp_path_factory, name, ids, largest, data):
+    """What is read agrees with plain Python sets, in all formats and for all filters."""
+    ids = np.where(ids == 12, largest, ids)
+    ratings = data.draw(
+        st.lists(st.integers(1, 10), min_size=len(ids), max_size=len(ids)).map(
+            lambda halves: [half / 2 for half in halves]
+        )
+    )
+    threshold = data.draw(st.sampled_from([None, 0.5, 2.75, 3.5]))
+    min_user = data.draw(st.integers(1, 3))
+    min_item = data.draw(st.integers(1, 3))
+    newline = data.draw(st.sampled_from(["\n", "\r\n"]))
+    folder = tmp_path_factory.mktemp("ratings")
+    rows = [(*pair, rating) for pair, rating in zip(ids.tolist(), ratings, strict=True)]
+    write_ratings(folder, name, rows, newline=newline)
+
+    pairs = {(u, i) for u, i, r in rows if threshold is None or r > threshold}
+    users_of, items_of = {}, {}
+    for user, item in pairs:
+        users_of.setdefault(item, set()).add(user)
+    pairs = {(u, i) for u, i in pairs if len(users_of[i]) >= min_item}
+    for user, item in pairs:
+        items_of.setdefault(user, set()).add(item)
+    pairs = {(u, i) for u, i in pairs if len(items_of[u]) >= min_user}
+    filters = {
+        "threshold": threshold,
+        "min_user_interactions": min_user,
+        "min_item_interactions": min_item,
+    }
+
+    if not pairs:
+        with pytest.raises(ValueError, match="no interaction is left"):
+            load_movielens(folder, **filters)
+        return
+    movielens = load_movielens(folder, **filters)
+    rows_, columns = movielens.data.nonzero()
+    users, items = movielens.user_ids[rows_], movielens.item_ids[columns]
+    assert set(zip(users.tolist(), items.tolist(), strict=True)) == pairs
+    assert movielens.data.nnz == len(pairs)
+    assert movielens.n_ratings == len(rows)
+    assert movielens.user_ids.tolist() == sorted({user for user, _ in pairs})
+    assert movielens.item_ids.tolist() == sorted({item for _, item in pairs})
+    assert sp.csr_array(movielens.data).has_canonical_format
+    assert (movielens.data.data == 1).all()
+
+
+def test_the_filters_run_once_and_items_first(tmp_path):
+    # Item 3 has one user, so user 2 keeps one item, so item 2 keeps one user.
+    rows = [(1, 1, 5), (1, 2, 5), (2, 2, 5), (2, 3, 5), (4, 1, 5)]
+    write_ratings(tmp_path, "u.data", rows)
+    movielens = load_movielens(
+        tmp_path, min_user_interactions=2, min_item_interactions=2
+    )
+    np.testing.assert_array_equal(movielens.user_ids, [1])
+    np.testing.assert_array_equal(movielens.item_ids, [1, 2])
+
+
+def test_a_rating_equal_to_the_threshold_is_no_interaction(tmp_path):
+    write_ratings(tmp_path, "u.data", [(1, 1, 3.7), (1, 2, 3.8)])
+    movielens = load_movielens(tmp_path, threshold=3.7, min_user_interactions=1)
+    np.testing.assert_array_equal(movielens.item_ids, [2])
+
+
+def test_a_repeated_pair_counts_once_for_the_filters(tmp_path):
+    write_ratings(tmp_path, "u.data", [(1, 1, 5), (1, 1, 4), (2, 1, 5), (2, 2, 4)])
+    movielens = load_movielens(tmp_path, min_user_interactions=2)
+    np.testing.assert_array_equal(movielens.user_ids, [2])
+    assert movielens.n_ratings == 4
+
+
+@pytest.mark.parametrize("ending", ["", "\n\n", "\r\n \r\n"])
+def test_endings_of_the_file(tmp_path, ending):
+    (tmp_path / "u.data").write_bytes(b"1\t1\t5\t0\n1\t2\t5\t0" + ending.encode())
+    assert load_movielens(tmp_path, **KEEP_ALL).n_ratings == 2
+
+
+def test_a_byte_order_mark_is_ignored(tmp_path):
+    text = ratings_text("ratings.csv", [(1, 1, 5)])
+    (tmp_path / "ratings.csv").write_text(text, encoding="utf-8-sig")
+    assert load_movielens(tmp_path, **KEEP_ALL).n_ratings == 1
+
+
+def test_many_chunks(tmp_path):
+    rows = [(user, item, 5) for user in range(300) for item in range(200)]
+    write_ratings(tmp_path, "ratings.dat", rows)
+    assert (tmp_path / "ratings.dat").stat().st_size > 1 << 20
+    movielens = load_movielens(tmp_path)
+    assert movielens.n_ratings == movielens.data.nnz == 60_000
+    assert movielens.data.shape == (300, 200)
+
+
+# ------------------------------------------------------------------ broken files
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("n_before", [0, 16, 70_000])
+def test_the_broken_line_is_named(tmp_path, name, n_before):
+    text = ratings_text(name, [(1, 2, 3.5)] * n_before)
+    broken = FORMATS[name].format(12, "abc", "", "").rstrip(",:\t")
+    (tmp_path / name).write_text(f"{text}{broken}\n" + "5" * 200, newline="")
+    number = n_before + 1 + (name == "ratings.csv")
+    with pytest.raises(ValueError, match=f"{name}, line {number}: expected") as error:
+        load_movielens(tmp_path)
+    assert repr(FORMATS[name].format("userId", "movieId", "rating", "timestamp")) in (
+        str(error.value)
+    )
+    assert str(error.value).endswith(f"got {broken!r}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1,2,3.5",
+        "1,2,3.5,4,5",
+        "1,2,,4",
+        "1,2,3.5,",
+        "1,2,nan,4",
+        "1,2,inf,4",
+        "1,2,good,4",
+        "-1,2,3.5,4",
+        "1,-2,3.5,4",
+        "1.5,2,3.5,4",
+        "1,2147483648,3.5,4",
+        "1,99999999999999999999,3.5,4",
+        "1;2;3.5;4",
+        '"1","2","3.5","4"',
+        "1,2,3.5,4\x00",
+        "# 1,2,3.5,4",
+        "1,é,3.5,4",
+    ],
+)
+def test_lines_that_are_refused(tmp_path, line):
+    text = ratings_text("ratings.csv", [(1, 2, 3.5)])
+    content = f"{text}{line}\n1,2,3.5,4\n"
+    (tmp_path / "ratings.csv").write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"ratings\.csv, line 3: .* 0 to 2147483647"):
+        load_movielens(tmp_path, **KEEP_ALL)
+
+
+def test_a_broken_line_is_shown_in_part(tmp_path):
+    (tmp_path / "u.data").write_text("9" * 1000)
+    with pytest.raises(ValueError, match="got '9{80}'$"):
+        load_movielens(tmp_path)
+
+
+@pytest.mark.parametrize("n_cut", range(11, 20))
+def test_a_file_whose_end_is_cut_off_is_refused(tmp_path, n_cut):
+    text = ratings_text("ratings.dat", [(1, 2, 3.5), (21, 22, 4.5)])
+    (tmp_path / "ratings.dat").write_text(text[:-n_cut])
+    with pytest.raises(ValueError, match=r"ratings\.dat, line 2: expected"):
+        load_movielens(tmp_path, **KEEP_ALL)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("content", ["", "\n", " \n\n"])
+def test_an_empty_file_is_refused(tmp_path, name, content):
+    header = HEADER if name == "ratings.csv" else ""
+    (tmp_path / name).write_text(header + content)
+    with pytest.raises(ValueError, match=f"{name} has no ratings, expected lines of"):
+        load_movielens(tmp_path)
+
+
+@pytest.mark.parametrize("header", ["", "1,2,3.5,4\n", "user,item,rating,time\n"])
+def test_another_header_is_refused(tmp_path, header):
+    (tmp_path / "ratings.csv").write_text(f"{header}1,2,4.5,4\n" if header else "")
+    with pytest.raises(
+        ValueError,
+        match=r"ratings\.csv, line 1: expected the header 'userId,movieId,rating,",
+    ):
+        load_movielens(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ratings", "name", "line"),
+    [
+        ("ratings.csv", "movies.csv", "2,Jumanji (1995)"),
+        ("ratings.csv", "movies.csv", '2,"Jumanji (1995),Children'),
+        ("ratings.csv", "movies.csv", "two,Jumanji (1995),Children"),
+        ("ratings.dat", "movies.dat", "2::Jumanji (1995)"),
+        ("u.data", "u.item", "2|Jumanji (1995)"),
+    ],
+)
+def test_a_broken_line_of_titles_is_named(tmp_path, ratings, name, line):
+    write_ratings(tmp_path, ratings, [(1, 1, 5)])
+    text, encoding = TITLES[name]
+    first = text[: text.index("President") - len("2,American ") - 1].rstrip("\n")
+    n_lines = first.count("\n") + 1
+    (tmp_path / name).write_text(f"{first}\n{line}\n", encoding=encoding)
+    with pytest.raises(
+        ValueError, match=f"{name}, line {n_lines + 1}: expected an id and a title, got"
+    ) as error:
+        load_movielens(tmp_path, **KEEP_ALL)
+    assert str(error.value).endswith(repr(line))
+
+
+def test_nothing_left(tmp_path):
+    write_ratings(tmp_path, "u.data", [(1, 1, 2)])
+    with pytest.raises(
+        ValueError,
+        match=r"u\.data: no interaction is left, lower threshold=3\.5, "
+        "min_user_interactions=5 or min_item_interactions=1",
+    ):
+        load_movielens(tmp_path)
+
+
+def test_a_missing_path(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match="ml-20m.zip does not exist, expected a"
+    ):
+        load_movielens(tmp_path / "ml-20m.zip")
+
+
+def test_a_folder_or_zip_without_ratings(tmp_path):
+    match = "has none of ratings.csv, ratings.dat, u.data, expected a MovieLens zip"
+    with pytest.raises(FileNotFoundError, match=match):
+        load_movielens(tmp_path)
+    path = write_zip(tmp_path / "a.zip", {"movies.csv": "movieId,title,genres\n"})
+    with pytest.raises(FileNotFoundError, match=match):
+        load_movielens(path)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_more_than_one_ratings_file(tmp_path, zipped):
+    files = {
+        "ratings.csv": ratings_text("ratings.csv", [(1, 1, 5)]),
+        "u.data": ratings_text("u.data", [(1, 1, 5)]),
+    }
+    path = write_zip(tmp_path / "both.zip", files)
+    if not zipped:
+        shutil.unpack_archive(path, tmp_path)
+        path = tmp_path
+    with pytest.raises(
+        ValueError, match=r"more than one ratings file: .*ratings\.csv, .*u\.data\."
+    ):
+        load_movielens(path)
+
+
+def test_a_file_that_is_no_zip(tmp_path):
+    write_ratings(tmp_path, "ratings.csv", [(1, 1, 5)])
+    with pytest.raises(
+        ValueError, match=r"ratings\.csv is no readable zip .* expected"
+    ):
+        load_movielens(tmp_path / "ratings.csv")
+
+
+def test_no_damage_to_a_zip_passes_unseen(tmp_path):
+    """A cut or a changed byte gives the same data, or an error that names the file."""
+    rng = np.random.default_rng(0)
+    rows = [(user, item, 5) for user in range(20) for item in range(20)]
+    files = {"ratings.csv": ratings_text("ratings.csv", rows)}
+    content = write_zip(tmp_path / "good.zip", files).read_bytes()
+    expected = load_movielens(tmp_path / "good.zip").data.toarray()
+    n_refused = 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        if rng.random() < 0.3:
+            del damaged[rng.integers(len(damaged)) :]
+        else:
+            damaged[rng.integers(len(damaged))] ^= rng.integers(1, 256)
+        (tmp_path / "bad.zip").write_bytes(damaged)
+        try:
+            movielens = load_movielens(tmp_path / "bad.zip")
+        except (ValueError, FileNotFoundError) as error:
+            assert "bad.zip" in str(error)
+            n_refused += 1
+        else:
+            np.testing.assert_array_equal(movielens.data.toarray(), expected)
+    assert n_refused > 200
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("path", 3),
+        ("threshold", "high"),
+        ("threshold", np.nan),
+        ("min_user_interactions", 0),
+        ("min_item_interactions", 1.5),
+    ],
+)
+def test_parameters_of_load_movielens(tmp_path, parameter, value):
+    with pytest.raises(ValueError, match=f"The '{parameter}' parameter of load_movie"):
+        load_movielens(**{"path": tmp_path, parameter: value})
+
+
+# --------------------------------------------------------------- fetch_movielens
+
+
+def fake_fetch(source, calls):
+    """Stand in for the download: copy a file, as `fetch_file` would save it."""
+
+    def fetch_file(url, folder):
+        calls.append(url)
+        return shutil.copy(source, f"{folder}/{url.rpartition('/')[2]}")
+
+    return fetch_file
+
+
+def test_fetch_movielens(monkeypatch, tmp_path, data_dir):
+    source = data_dir / "ml-latest-small" / "ml-latest-small.zip"
+    calls = []
+    monkeypatch.setattr(datasets, "fetch_file", fake_fetch(source, calls))
+    movielens = fetch_movielens(data_home=tmp_path / "new" / "home")
+    assert calls == [
+        "https://files.grouplens.org/datasets/movielens/ml-latest-small.zip"
+    ]
+    assert movielens.data.shape == (603, 6_298)
+    cached = tmp_path / "new" / "home" / "sklearn_recvae" / "ml-latest-small.zip"
+    assert cached.is_file()
+
+    stricter = fetch_movielens(
+        data_home=tmp_path,
+        threshold=4,
+        min_user_interactions=20,
+        min_item_interactions=10,
+    )
+    expected = load_movielens(
+        source, threshold=4, min_user_interactions=20, min_item_interactions=10
+    )
+    np.testing.assert_array_equal(stricter.user_ids, expected.user_ids)
+    np.testing.assert_array_equal(stricter.item_ids, expected.item_ids)
+
+
+def test_fetch_movielens_checks_the_number_of_ratings(monkeypatch, tmp_path):
+    rows = [(1, item, 5) for item in range(6)]
+    files = {"ratings.csv": ratings_text("ratings.csv", rows)}
+    source = write_zip(tmp_path / "short.zip", files)
+    monkeypatch.setattr(datasets, "fetch_file", fake_fetch(source, []))
+    with pytest.raises(
+        ValueError,
+        match=r"ml-20m\.zip has 6 ratings, '20m' was published with 20000263\. Delete",
+    ):
+        fetch_movielens("20m", data_home=tmp_path)
+
+
+def test_fetch_movielens_without_network(monkeypatch, tmp_path):
+    def no_network(*args, **kwargs):
+        raise URLError("no network")
+
+    monkeypatch.setattr("sklearn.datasets._base.urlretrieve", no_network)
+    monkeypatch.setattr("sklearn.datasets._base.time.sleep", lambda seconds: None)
+    with (
+        pytest.warns(UserWarning, match="Retry downloading"),
+        pytest.raises(URLError, match="no network"),
+    ):
+        fetch_movielens("1m", data_home=tmp_path)
+    assert not list((tmp_path / "sklearn_recvae").iterdir())
+
+
+def test_fetch_movielens_downloads_once(monkeypatch, tmp_path, data_dir):
+    source = data_dir / "ml-latest-small" / "ml-latest-small.zip"
+    calls = []
+
+    def urlretrieve(url, filename):
+        calls.append(url)
+        shutil.copy(source, filename)
+
+    monkeypatch.setattr("sklearn.datasets._base.urlretrieve", urlretrieve)
+    for _ in range(2):
+        fetch_movielens(data_home=tmp_path)
+    assert len(calls) == 1
+
+
+def test_parameters_of_fetch_movielens(tmp_path):
+    with pytest.raises(ValueError, match="The 'name' parameter of fetch_movielens"):
+        fetch_movielens("2m", data_home=tmp_path)
+    with pytest.raises(
+        ValueError, match="The 'threshold' parameter of fetch_movielens"
+    ):
+        fetch_movielens(threshold="high", data_home=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+# ------------------------------------------------------------- make_interactions
+
+
+def test_make_interactions():
+    X, user_groups, item_groups = make_interactions(random_state=0)
+    assert isinstance(X, sp.csr_array)
+    assert X.shape == (1000, 500)
+    assert X.dtype == np.float32
+    assert X.indices.dtype == np.int32
+    assert (X.data == 1).all()
+    assert sp.csr_array((X.data, X.indices, X.indptr)).has_canonical_format
+    np.testing.assert_array_equal(np.bincount(user_groups), [200] * 5)
+    np.testing.assert_array_equal(np.bincount(item_groups), [100] * 5)
+
+    per_user = X.sum(axis=1)
+    assert per_user.min() >= 5
+    assert 25 < per_user.mean() < 35
+    assert np.median(per_user) < 0.9 * per_user.mean()
+    users, items = X.nonzero()
+    assert 0.8 < (user_groups[users] == item_groups[items]).mean() < 0.95
+
+
+def test_popularity_is_skewed_and_unrelated_to_the_index():
+    X, _, item_groups = make_interactions(5000, 500, random_state=0)
+    popularity = X.sum(axis=0)
+    assert np.sort(popularity)[-50:].mean() > 5 * np.median(popularity)
+    assert abs(np.corrcoef(np.arange(500), popularity)[0, 1]) < 0.15
+    assert abs(np.corrcoef(np.arange(500), item_groups)[0, 1]) < 0.15
+
+
+@pytest.mark.parametrize(("noise", "least_gain"), [(0.1, 2.0), (1.0, None)])
+def test_groups_tell_more_than_popularity(noise, least_gain):
+    """Popularity within the group finds the interactions of other users far better."""
+    X, user_groups, _ = make_interactions(2000, noise=noise, random_state=0)
+    train, test = X[:1000], X[1000:]
+    overall = np.argsort(-train.sum(axis=0))[:20]
+    n_overall = n_group = 0
+    for group in range(5):
+        best = np.argsort(-train[user_groups[:1000] == group].sum(axis=0))[:20]
+        of_group = test[user_groups[1000:] == group]
+        n_overall += of_group[:, overall].sum()
+        n_group += of_group[:, best].sum()
+    if least_gain is None:
+        assert n_group < 1.02 * n_overall
+    else:
+        assert n_group > least_gain * n_overall
+
+
+def test_make_interactions_is_seeded():
+    def draw(random_state):
+        return make_interactions(50, 40, random_state=random_state)
+
+    state = np.random.get_state()[1].copy()
+    first, again, other = draw(3), draw(np.random.RandomState(3)), draw(4)
+    for one, two in zip(first[1:], again[1:], strict=True):
+        np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(first[0].toarray(), again[0].toarray())
+    assert (first[0].toarray() != other[0].toarray()).any()
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+@given(
+    n_users=st.integers(1, 30),
+    n_items=st.integers(1, 30),
+    n_groups=st.integers(1, 30),
+    mean_interactions=st.floats(1, 1000),
+    noise=st.floats(0, 1),
+    random_state=st.integers(0, 1000),
+)
+@settings(max_examples=100, deadline=None)
+def test_make_interactions_of_any_size(
+    n_users, n_items, n_groups, mean_interactions, noise, random_state
+):
+    n_groups = min(n_groups, n_items)
+    X, user_groups, item_groups = make_interactions(
+        n_users,
+        n_items,
+        n_groups=n_groups,
+        mean_interactions=mean_interactions,
+        noise=noise,
+        random_state=random_state,
+    )
+    X.check_format(full_check=True)
+    assert X.shape == (n_users, n_items)
+    assert user_groups.shape == (n_users,)
+    assert set(item_groups.tolist()) == set(range(n_groups))
+    per_user = X.sum(axis=1)
+    assert per_user.min() >= 1
+    assert per_user.max() <= n_items // n_groups
+    if noise == 0:
+        users, items = X.nonzero()
+        assert (user_groups[users] == item_groups[items]).all()
+
+
+def test_make_interactions_is_sparse_throughout(monkeypatch):
+    """A matrix that would take 80 GB as a dense array."""
+    X, _, _ = make_interactions(
+        100_000, 200_000, n_groups=50, mean_interactions=5, random_state=0
+    )
+    assert X.shape == (100_000, 200_000)
+    assert X.nnz == pytest.approx(500_000, rel=0.01)
+
+
+def test_parameters_of_make_interactions():
+    with pytest.raises(ValueError, match="n_groups=5 is more than n_items=4"):
+        make_interactions(10, 4)
+    for parameter, value in [
+        ("n_users", 0),
+        ("n_items", 2.5),
+        ("n_groups", 0),
+        ("mean_interactions", 0.5),
+        ("mean_interactions", np.inf),
+        ("noise", 1.1),
+        ("random_state", "seed"),
+    ]:
+        with pytest.raises(ValueError, match=f"The '{parameter}' parameter of make_"):
+            make_interactions(**{parameter: value})
