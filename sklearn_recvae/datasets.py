@@ -80,7 +80,7 @@ def load_movielens(
 
     Returns
     -------
-    movielens : :class:`~sklearn.utils.Bunch`
+    :class:`~sklearn.utils.Bunch`
         Dictionary-like object, with the following attributes.
 
         data : csr_array of shape (n_users, n_items)
@@ -187,7 +187,7 @@ def fetch_movielens(
 
     Returns
     -------
-    movielens : :class:`~sklearn.utils.Bunch`
+    :class:`~sklearn.utils.Bunch`
         As returned by :func:`load_movielens`, which also describes the filters.
 
     Raises
@@ -323,6 +323,7 @@ def _draw_places(rng, groups, place_groups, noise):
     astray = rng.random_sample(groups.size) < noise
     groups = np.where(astray, rng.randint(sizes.size, size=groups.size), groups)
     # Zipf's law: a uniform log(rank) gives rank r a probability ~ log(1 + 1/r) ~ 1/r.
+    # The minimum is for a power that is rounded up to the end of its range.
     rank = (1 + sizes[groups]) ** rng.random_sample(groups.size)
     return starts[groups] + np.minimum(rank.astype(np.int64), sizes[groups]) - 1
 
@@ -370,8 +371,7 @@ def _read_interactions(file, separator, threshold):
     # A byte that is not UTF-8 is replaced, and then refused as any other non-number.
     with file.open("r", encoding="utf-8-sig", errors="replace") as stream:
         if file.name.endswith(".csv"):
-            n_lines = 1
-            header = stream.readline()
+            header, n_lines = stream.readline(), 1
             if header.strip() != columns:
                 raise _line_error(file, n_lines, header, f"the header {columns!r}")
         while lines := stream.readlines(1 << 20):  # whole lines, about 1 MB
@@ -419,7 +419,7 @@ def _read_titles(file, title_line):
     except UnicodeDecodeError:  # 100K and 1M
         text = content.decode("latin-1")
     titles = {}
-    for number, line in enumerate(re.split(r"\r?\n", text), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip() or (number == 1 and line.startswith("movieId,")):
             continue
         match = re.fullmatch(title_line, line)
@@ -434,7 +434,7 @@ def _read_titles(file, title_line):
 
 def _line_error(file, number, line, expected):
     """Say what is wrong with a line."""
-    shown = line.rstrip("\n")[:80]
+    shown = line.rstrip("\r\n")[:80]
     return ValueError(f"{file}, line {number}: expected {expected}, got {shown!r}")
 
 

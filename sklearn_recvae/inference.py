@@ -1,18 +1,15 @@
 """From a trained module to posterior means, probabilities and ranked lists.
 
-The posterior mean stands for z, nothing is noised or sampled, products are float32.
-Everything goes through blocks of users, so that only what is returned is as large as
+The posterior mean stands for z; nothing is noised or sampled. Everything goes through blocks of users, so that only what is returned is as large as
 the matrix asked for.
 """
 
 import numpy as np
 import torch
 
-from sklearn_recvae.interactions import InteractionTensors
 from sklearn_recvae.ranking import mask_entries, top_k
 
-# Memory for the float32 scores of one block of users, in bytes. The block does not
-# depend on how the model was trained: float32 results change with the block's size.
+# Memory for the float32 scores of one block of users, in bytes.
 SCORES_BYTES = 64 * 2**20
 MAX_BLOCK_USERS = 1024
 
@@ -38,8 +35,15 @@ def encode(module, X):
     ndarray of shape (n_users, latent_dim)
         float32.
     """
-    means = [module.encoder(batch)[0] for _, batch in X.batches(MAX_BLOCK_USERS)]
+    means = [_posterior_mean(module, batch) for _, batch in X.batches(MAX_BLOCK_USERS)]
     return torch.cat(means).cpu().numpy()
+
+
+def _posterior_mean(module, batch):
+    # In float64 and rounded, so that the result for a user does not depend on who
+    # else is in the block; MPS has no float64.
+    has_float64 = module.device.type != "mps"
+    return module.encoder(batch, torch.float64 if has_float64 else torch.float32)[0]
 
 
 @torch.inference_mode()
@@ -102,7 +106,7 @@ def rank(module, X, k, *, exclude_seen=True, candidates=None):
     all_scores = np.empty((n_users, k), dtype=np.float32)
     size = block_users(len(weight))
     for number, (_, batch) in enumerate(X.batches(size)):
-        mean, _ = module.encoder(batch)
+        mean = _posterior_mean(module, batch)
         scores = torch.addmm(bias, mean, weight.T)  # (block, n_candidates)
         rows, seen = batch.rows, batch.items
         if candidates is not None:
@@ -148,21 +152,3 @@ def nearest_items(module, items, k):
         blocks.append(top_k(cosines, k))
     neighbors, similarities = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     return neighbors.cpu().numpy(), similarities.cpu().numpy()
-
-
-def to_tensors(module, X):
-    """Put an interaction matrix where the module is.
-
-    Parameters
-    ----------
-    module : RecVAE
-        Its device counts.
-    X : csr_array of shape (n_users, n_items)
-        As returned by `check_interactions`.
-
-    Returns
-    -------
-    InteractionTensors
-        On the module's device.
-    """
-    return InteractionTensors(X, module.device)

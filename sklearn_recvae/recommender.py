@@ -308,7 +308,7 @@ default=None
             state = self._new_state(module, rng)
             validate = None
             if held_out is not None:
-                tensors = inference.to_tensors(state.module, fold_in)
+                tensors = InteractionTensors(fold_in, state.module.device)
                 validate = _Validation(state.module, tensors, held_out)
             hooks = IterationHooks(self, state.module, X, y, self.max_iter)
             history, best_iteration = train(
@@ -454,7 +454,7 @@ default=None
         X = check_interactions(self, X, reset=False)
         recommended, scores = inference.rank(
             self.module_,
-            inference.to_tensors(self.module_, X),
+            InteractionTensors(X, self.module_.device),
             k,
             exclude_seen=exclude_seen,
             candidates=check_candidates(items, exclude_items, self.n_features_in_),
@@ -492,7 +492,7 @@ default=None
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         fold_in, held_out = split_or_check_held_out(X, y)
-        fold_in = inference.to_tensors(self.module_, fold_in)
+        fold_in = InteractionTensors(fold_in, self.module_.device)
         return _mean_ndcg(self.module_, fold_in, held_out, sample_weight)
 
     def transform(self, X):
@@ -581,7 +581,9 @@ default=None
 
     def _encode(self, X):
         X = check_interactions(self, X, reset=False)
-        return inference.encode(self.module_, inference.to_tensors(self.module_, X))
+        return inference.encode(
+            self.module_, InteractionTensors(X, self.module_.device)
+        )
 
     def _check_training_interactions(self, X, *, reset):
         X = check_interactions(self, X, reset=reset)
