@@ -1,7 +1,7 @@
 """From a trained module to posterior means, probabilities and ranked lists.
 
-The posterior mean stands for z; nothing is noised or sampled. Everything goes through blocks of users, so that only what is returned is as large as
-the matrix asked for.
+The posterior mean stands for z; nothing is noised or sampled. Everything goes through
+blocks of users, so that only what is returned is as large as the matrix asked for.
 """
 
 import numpy as np

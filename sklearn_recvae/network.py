@@ -38,7 +38,7 @@ class SparseLinear(nn.Module):
 
 def linear(layer, x, matmul_dtype):
     """Apply `layer` with the product in `matmul_dtype` and the sum in x's dtype."""
-    if matmul_dtype == x.dtype:
+    if matmul_dtype is None or matmul_dtype == x.dtype:
         return layer(x)
     product = x.to(matmul_dtype) @ layer.weight.to(matmul_dtype).T
     return product.to(x.dtype) + layer.bias
@@ -76,7 +76,7 @@ class Encoder(nn.Module):
         self.mean = nn.Linear(hidden_dim, latent_dim)
         self.log_variance = nn.Linear(hidden_dim, latent_dim)
 
-    def forward(self, batch, matmul_dtype=torch.float32):
+    def forward(self, batch, matmul_dtype=None):
         """Map a `Batch` to mean and log-variance, each (n_rows, latent_dim)."""
         h = self.norms[0](F.silu(self.input(batch)))  # (n_rows, hidden)
         skip = h  # sum of all outputs so far
