@@ -107,7 +107,7 @@ class _MeanLogLikelihood(torch.autograd.Function):
         need_z, need_weight, need_bias = ctx.needs_input_grad[:3]
         keys = weight.to(matmul_dtype)  # (n_items, latent)
         offset = bias.to(matmul_dtype)
-        scales = (batch.totals / batch.n_rows).to(z.dtype)[:, None]  # (n_rows, 1)
+        scales = batch.totals.to(z.dtype)[:, None] / batch.n_rows  # (n_rows, 1)
         likelihood = z.new_zeros(())
         grad_z = torch.empty_like(z) if need_z else None
         grad_weight = torch.zeros_like(weight) if need_weight else None

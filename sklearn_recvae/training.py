@@ -196,8 +196,8 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
     def _refresh_posterior(self):
         """Fill the table of old posteriors: clean rows under the present encoder."""
         shape = (self.X.shape[0], self.module.latent_dim)
-        self.old_mean = torch.empty(shape, device=self.X.device)
-        self.old_log_variance = torch.empty(shape, device=self.X.device)
+        self.old_mean = self.module.decoder.weight.new_empty(shape)
+        self.old_log_variance = torch.empty_like(self.old_mean)
         with torch.no_grad():
             for users, batch in self.X.batches(ENCODE_BATCH_SIZE):
                 self.old_mean[users], self.old_log_variance[users] = self._encode(batch)

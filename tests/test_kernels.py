@@ -1,0 +1,178 @@
+import numpy as np
+import pytest
+import torch
+
+from sklearn_recvae.interactions import InteractionTensors, as_csr
+from sklearn_recvae.kernels import mean_log_likelihood, sparse_linear
+
+CPU = torch.device("cpu")
+
+
+def make_batch(n_users, n_items, density=0.3, seed=0):
+    """A batch with weighted entries and an empty row, and the same rows dense."""
+    rng = np.random.default_rng(seed)
+    # Weights whose sums are exact in float32, in which matrices are kept.
+    X = rng.choice([0.5, 1, 3], size=(n_users, n_items))
+    X *= rng.uniform(size=X.shape) < density
+    X[n_users // 2] = 0
+    X[:, n_items // 2] = 0
+    X = as_csr(X)
+    batch = InteractionTensors(X, CPU).batch(torch.arange(n_users))
+    return batch, torch.tensor(X.toarray())
+
+
+def draw(*shape, dtype, seed=0, scale=1.0):
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(shape, generator=generator, dtype=torch.float64) * scale
+    return values.to(dtype).requires_grad_()
+
+
+def dense_log_likelihood(z, weight, bias, x):
+    return (x.to(z.dtype) * torch.log_softmax(z @ weight.T + bias, 1)).sum(1).mean()
+
+
+def relative_errors(grads, expected):
+    return [
+        ((g.double() - e).abs().max() / e.abs().max()).item()
+        for g, e in zip(grads, expected, strict=True)
+    ]
+
+
+def test_sparse_linear_equals_dense_product_and_its_gradient():
+    batch, x = make_batch(11, 23)
+    norms = x.double().norm(dim=1, keepdim=True)
+    inputs = torch.where(norms > 0, x.double() / norms, 0.0)
+    for dtype, tolerance in ((torch.float64, 1e-7), (torch.float32, 1e-5)):
+        weight = draw(23, 7, dtype=dtype)
+        out = sparse_linear(weight, batch)
+        upstream = draw(11, 7, dtype=dtype, seed=1).detach()
+        (grad,) = torch.autograd.grad(out, weight, upstream)
+        # The inputs themselves are float32, hence 1e-7 and not 1e-15.
+        torch.testing.assert_close(
+            out.double(), inputs @ weight.double(), rtol=0, atol=tolerance * 10
+        )
+        expected = inputs.T @ upstream.double()
+        assert relative_errors([grad], [expected])[0] < tolerance
+
+
+def test_sparse_linear_gradient_is_exact_in_float64():
+    batch, _ = make_batch(11, 23)
+    dense = torch.zeros(11, 23, dtype=torch.float64)
+    dense[batch.rows, batch.items] = batch.inputs.double()
+    weight = draw(23, 7, dtype=torch.float64)
+    upstream = draw(11, 7, dtype=torch.float64, seed=1).detach()
+    (grad,) = torch.autograd.grad(sparse_linear(weight, batch), weight, upstream)
+    assert relative_errors([grad], [dense.T @ upstream])[0] < 1e-9
+
+
+def test_sparse_linear_gradcheck():
+    batch, _ = make_batch(4, 6)
+    weight = draw(6, 3, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda w: sparse_linear(w, batch), weight)
+
+
+def test_sparse_linear_of_a_batch_without_any_entry():
+    batch, _ = make_batch(2, 5, density=0)
+    weight = draw(5, 3, dtype=torch.float32)
+    out = sparse_linear(weight, batch)
+    assert out.shape == (2, 3)
+    (grad,) = torch.autograd.grad(out.sum(), weight)
+    assert (out == 0).all()
+    assert (grad == 0).all()
+
+
+@pytest.mark.parametrize("block_bytes", [None, 1, 3 * 6 * 8])
+def test_log_likelihood_gradcheck(block_bytes):
+    batch, _ = make_batch(5, 6)
+    arguments = (
+        draw(5, 3, dtype=torch.float64),
+        draw(6, 3, dtype=torch.float64, seed=1),
+        draw(6, dtype=torch.float64, seed=2),
+    )
+    assert torch.autograd.gradcheck(
+        lambda z, w, b: mean_log_likelihood(z, w, b, batch, block_bytes=block_bytes),
+        arguments,
+    )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float64, 1e-9), (torch.float32, 1e-5)]
+)
+@pytest.mark.parametrize("block_bytes", [None, 10_000])
+def test_log_likelihood_and_gradients_equal_the_dense_formula(
+    dtype, bound, block_bytes
+):
+    batch, x = make_batch(40, 300, density=0.05)
+    arguments = (
+        draw(40, 20, dtype=dtype, scale=2),
+        draw(300, 20, dtype=dtype, seed=1, scale=0.5),
+        draw(300, dtype=dtype, seed=2),
+    )
+    exact = [a.detach().double().requires_grad_() for a in arguments]
+    expected = dense_log_likelihood(*exact, x.double())
+    value = mean_log_likelihood(*arguments, batch, block_bytes=block_bytes)
+    assert value.item() == pytest.approx(expected.item(), rel=bound)
+    errors = relative_errors(
+        torch.autograd.grad(value, arguments), torch.autograd.grad(expected, exact)
+    )
+    assert max(errors) < bound
+
+
+def test_log_likelihood_in_bfloat16_is_within_two_percent():
+    # The bound that the documentation states: the relative error of each gradient, in
+    # the Euclidean norm, with logits as large as those of a trained model.
+    batch, x = make_batch(200, 2000, density=0.02)
+    arguments = (
+        draw(200, 200, dtype=torch.float32),
+        draw(2000, 200, dtype=torch.float32, seed=1, scale=0.15),
+        draw(2000, dtype=torch.float32, seed=2),
+    )
+    exact = [a.detach().double().requires_grad_() for a in arguments]
+    expected = dense_log_likelihood(*exact, x.double())
+    value = mean_log_likelihood(*arguments, batch, matmul_dtype=torch.bfloat16)
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(expected.item(), rel=1e-3)
+    grads = torch.autograd.grad(value, arguments)
+    for grad, g in zip(grads, torch.autograd.grad(expected, exact), strict=True):
+        assert grad.dtype == torch.float32
+        assert ((grad.double() - g).norm() / g.norm()).item() < 0.02
+
+
+def test_log_likelihood_of_extreme_logits_is_finite_and_exact():
+    batch, x = make_batch(6, 9)
+    z = draw(6, 4, dtype=torch.float32, scale=100)
+    weight = draw(9, 4, dtype=torch.float32, seed=1, scale=100)
+    bias = draw(9, dtype=torch.float32, seed=2)
+    value = mean_log_likelihood(z, weight, bias, batch)
+    expected = dense_log_likelihood(z.double(), weight.double(), bias.double(), x)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("needed", [(True, False, False), (False, True, True)])
+def test_log_likelihood_computes_only_the_gradients_that_are_needed(needed):
+    batch, _ = make_batch(5, 6)
+    arguments = [
+        draw(5, 3, dtype=torch.float64),
+        draw(6, 3, dtype=torch.float64, seed=1),
+        draw(6, dtype=torch.float64, seed=2),
+    ]
+    for argument, need in zip(arguments, needed, strict=True):
+        argument.requires_grad_(need)
+    value = mean_log_likelihood(*arguments, batch)
+    saved = value.grad_fn.next_functions[0][0]  # a division by the number of rows
+    saved = saved if hasattr(saved, "saved_tensors") else value.grad_fn
+    assert [t is not None for t in saved.saved_tensors] == list(needed)
+
+
+def test_log_likelihood_ignores_the_noise_of_the_inputs():
+    batch, _ = make_batch(5, 6)
+    arguments = (
+        draw(5, 3, dtype=torch.float64),
+        draw(6, 3, dtype=torch.float64, seed=1),
+        draw(6, dtype=torch.float64, seed=2),
+    )
+    noised = batch.dropout(0.9, torch.Generator().manual_seed(0))
+    assert (noised.inputs == 0).any()
+    assert mean_log_likelihood(*arguments, noised) == mean_log_likelihood(
+        *arguments, batch
+    )

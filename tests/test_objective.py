@@ -1,0 +1,87 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.special import logsumexp
+from scipy.stats import norm
+
+from sklearn_recvae import objective
+
+numbers = arrays(np.float64, (3, 4), elements=st.floats(-5, 5))
+
+
+def mixture(z, mean, log_variance, weights):
+    """The composite prior with scipy's normal distribution, one dimension at a time."""
+    scales = (1.0, np.exp(0.5 * log_variance), math.exp(5))
+    means = (0.0, mean, 0.0)
+    with np.errstate(divide="ignore"):
+        logs = [
+            np.log(w) + norm.logpdf(z, m, s)
+            for w, m, s in zip(weights, means, scales, strict=True)
+        ]
+    return logsumexp(logs, axis=0).sum(axis=1)
+
+
+@given(numbers, numbers, numbers)
+def test_composite_prior_is_a_mixture_in_each_dimension(z, mean, log_variance):
+    for weights in ((0.15, 0.75, 0.1), (1, 0, 0), (0, 1, 0), (0, 0.5, 0.5)):
+        got = objective.log_composite_prior(
+            *map(torch.tensor, (z, mean, log_variance)), weights
+        )
+        expected = mixture(z, mean, log_variance, weights)
+        np.testing.assert_allclose(got.numpy(), expected, rtol=1e-10)
+
+
+def test_composite_prior_by_hand():
+    # At z = 0 and an old posterior N(0, 1): two components have density 1/sqrt(2 pi),
+    # the wide one exp(-5)/sqrt(2 pi).
+    zero = torch.zeros(1, 2, dtype=torch.float64)
+    got = objective.log_composite_prior(zero, zero, zero, (0.15, 0.75, 0.1))
+    one_dimension = math.log((0.9 + 0.1 * math.exp(-5)) / math.sqrt(2 * math.pi))
+    assert got.item() == pytest.approx(2 * one_dimension, rel=1e-12)
+
+
+@given(numbers, numbers, numbers)
+def test_kl_estimate_is_log_q_minus_log_p_at_the_same_sample(z, mean, log_variance):
+    log_prior = norm.logpdf(z).sum(axis=1)
+    got = objective.kl_divergence(
+        *map(torch.tensor, (z, mean, log_variance, log_prior))
+    )
+    log_q = norm.logpdf(z, mean, np.exp(0.5 * log_variance)).sum(axis=1)
+    np.testing.assert_allclose(got.numpy(), log_q - log_prior, rtol=1e-9, atol=1e-9)
+
+
+def test_kl_estimate_has_the_closed_form_as_its_mean():
+    mean, log_variance = torch.tensor([[0.5]]), torch.tensor([[-1.0]])
+    mean, log_variance = mean.expand(200_000, 1), log_variance.expand(200_000, 1)
+    z = objective.sample(mean, log_variance, torch.Generator().manual_seed(0))
+    log_prior = objective.log_composite_prior(z, mean, log_variance, (1, 0, 0))
+    kl = objective.kl_divergence(z, mean, log_variance, log_prior)
+    closed_form = 0.5 * (math.exp(-1) + 0.5**2 - 1 + 1)
+    assert kl.mean().item() == pytest.approx(closed_form, abs=0.01)
+
+
+def test_kl_weight():
+    totals = torch.tensor([0.0, 3.0, 10.0])
+    assert objective.kl_weight(totals, 0.5, None).tolist() == [0, 1.5, 5]
+    assert objective.kl_weight(totals, None, 0.2).tolist() == pytest.approx([0.2] * 3)
+    # Zero is a weight, not "use beta instead".
+    assert objective.kl_weight(totals, 0, 0.2).tolist() == [0, 0, 0]
+
+
+def test_sample_adds_standard_normal_noise_times_sigma():
+    mean = torch.full((50_000, 2), 3.0, dtype=torch.float64)
+    log_variance = torch.tensor([0.0, math.log(4)], dtype=torch.float64).expand(
+        50_000, 2
+    )
+    z = objective.sample(mean, log_variance, torch.Generator().manual_seed(0))
+    assert z.mean(0).tolist() == pytest.approx([3, 3], abs=0.03)
+    assert z.std(0).tolist() == pytest.approx([1, 2], rel=0.02)
+    noise = torch.randn(
+        50_000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    torch.testing.assert_close(z, mean + noise * (0.5 * log_variance).exp())
