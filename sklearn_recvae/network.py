@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sklearn_recvae.kernels import sparse_linear
+from sklearn_recvae.kernels import linear, sparse_linear
 
 LAYER_NORM_EPS = 0.1
 
@@ -34,14 +34,6 @@ class SparseLinear(nn.Module):
     def forward(self, batch):
         """Map a `Batch` to a tensor of shape (n_rows, out_features)."""
         return sparse_linear(self.weight, batch) + self.bias
-
-
-def linear(layer, x, matmul_dtype):
-    """Apply `layer` with the product in `matmul_dtype` and the sum in x's dtype."""
-    if matmul_dtype is None or matmul_dtype == x.dtype:
-        return layer(x)
-    product = x.to(matmul_dtype) @ layer.weight.to(matmul_dtype).T
-    return product.to(x.dtype) + layer.bias
 
 
 class Encoder(nn.Module):
@@ -81,11 +73,12 @@ class Encoder(nn.Module):
         h = self.norms[0](F.silu(self.input(batch)))  # (n_rows, hidden)
         skip = h  # sum of all outputs so far
         for layer, norm in zip(self.hidden, self.norms[1:], strict=True):
-            pre = linear(layer, h, matmul_dtype)
+            pre = linear(h, layer.weight, layer.bias, matmul_dtype=matmul_dtype)
             h = norm(F.silu(pre + skip if self.dense_connections else pre))
             skip = skip + h
-        return linear(self.mean, h, matmul_dtype), linear(
-            self.log_variance, h, matmul_dtype
+        return tuple(
+            linear(h, layer.weight, layer.bias, matmul_dtype=matmul_dtype)
+            for layer in (self.mean, self.log_variance)
         )
 
 

@@ -67,6 +67,34 @@ def new_training_state(module, seed):
     )
 
 
+class RowGradient:
+    """Turns the sparse gradient of the first layer into a dense one, without waste.
+
+    Adam moves every row, so it needs a dense gradient; but to allocate and to zero an
+    ``(n_items, hidden)`` array in each step would cost more than Adam itself. Only the
+    rows of the last batch are cleared and those of this one filled in.
+
+    Parameters
+    ----------
+    weight : torch.nn.Parameter of shape (n_items, hidden)
+        Its gradient is sparse.
+    """
+
+    def __init__(self, weight):
+        self.weight = weight
+        self.dense = torch.zeros_like(weight)
+        self.rows = None
+
+    def fill(self):
+        """Replace the weight's sparse gradient by the dense one."""
+        if self.rows is not None:
+            self.dense.index_fill_(0, self.rows, 0)
+        # Autograd forgets that the rows are unique, so the public names would sort.
+        self.rows = self.weight.grad._indices()[0]
+        self.dense.index_copy_(0, self.rows, self.weight.grad._values())
+        self.weight.grad = self.dense
+
+
 class Trainer:
     """Runs iterations of RecVAE's schedule over a set of users.
 
@@ -116,6 +144,7 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
         for optimizer in (self.encoder_optimizer, self.decoder_optimizer):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
+        self._input_gradient = RowGradient(self.module.encoder.input.weight)
         self._refresh_posterior()
 
     def run_iteration(self):
@@ -168,6 +197,7 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
             kl = objective.kl_divergence(z, mean, log_variance, log_prior)
             kl_weight = objective.kl_weight(batch.totals, self.gamma, self.beta)
             ((kl_weight * kl).mean() - likelihood).backward()
+            self._input_gradient.fill()
             self._step(self.encoder_optimizer)
             if joint:
                 self._step(self.decoder_optimizer)

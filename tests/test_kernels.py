@@ -3,7 +3,12 @@ import pytest
 import torch
 
 from sklearn_recvae.interactions import InteractionTensors, as_csr
-from sklearn_recvae.kernels import mean_log_likelihood, sparse_linear
+from sklearn_recvae.kernels import (
+    linear,
+    mean_log_likelihood,
+    product,
+    sparse_linear,
+)
 
 CPU = torch.device("cpu")
 
@@ -33,9 +38,43 @@ def dense_log_likelihood(z, weight, bias, x):
 
 def relative_errors(grads, expected):
     return [
-        ((g.double() - e).abs().max() / e.abs().max()).item()
+        ((g.to_dense().double() - e).abs().max() / e.abs().max()).item()
         for g, e in zip(grads, expected, strict=True)
     ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(3, 4, 5), (1, 1, 1), (0, 2, 3), (40, 200, 7)])
+def test_product_equals_matmul(shape, dtype):
+    n, m, p = shape
+    bound = {torch.float64: 1e-14, torch.float32: 1e-5, torch.bfloat16: 0.03}[dtype]
+    a, b = draw(n, m, dtype=dtype).detach(), draw(p, m, dtype=dtype, seed=1).detach()
+    bias = draw(p, dtype=dtype, seed=2).detach()
+    for left, right, c in (
+        (a, b, None),
+        (a, b, bias),
+        (a.T.contiguous().T, b.T.contiguous().T, bias),  # strided as in the backward
+    ):
+        got = product(left, right, c)
+        expected = a.double() @ b.double().T + (0 if c is None else c.double())
+        assert got.dtype == dtype
+        torch.testing.assert_close(got.double(), expected, rtol=bound, atol=bound * 9)
+
+
+def test_linear_gradcheck_and_mixed_precision():
+    x, weight, bias = (
+        draw(6, 4, dtype=torch.float64),
+        draw(3, 4, dtype=torch.float64, seed=1),
+        draw(3, dtype=torch.float64, seed=2),
+    )
+    assert torch.autograd.gradcheck(linear, (x, weight, bias))
+    exact = torch.autograd.grad(linear(x, weight, bias).sum(), (x, weight, bias))
+    low = [t.detach().float().requires_grad_() for t in (x, weight, bias)]
+    out = linear(*low, matmul_dtype=torch.bfloat16)
+    assert out.dtype == torch.float32
+    for grad, e in zip(torch.autograd.grad(out.sum(), low), exact, strict=True):
+        assert grad.dtype == torch.float32
+        assert ((grad.double() - e).norm() / e.norm()).item() < 0.01
 
 
 def test_sparse_linear_equals_dense_product_and_its_gradient():
@@ -68,7 +107,30 @@ def test_sparse_linear_gradient_is_exact_in_float64():
 def test_sparse_linear_gradcheck():
     batch, _ = make_batch(4, 6)
     weight = draw(6, 3, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda w: sparse_linear(w, batch), weight)
+    assert torch.autograd.gradcheck(
+        lambda w: sparse_linear(_Densify.apply(w), batch), weight
+    )
+
+
+class _Densify(torch.autograd.Function):
+    """The identity, with a dense gradient: gradcheck perturbs dense inputs only."""
+
+    @staticmethod
+    def forward(ctx, weight):
+        return weight.view_as(weight)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.to_dense()
+
+
+def test_sparse_linear_gradient_has_the_rows_of_the_batch_only():
+    batch, x = make_batch(11, 23, density=0.1)
+    weight = draw(23, 7, dtype=torch.float32)
+    (grad,) = torch.autograd.grad(sparse_linear(weight, batch).sum(), weight)
+    assert grad.is_sparse
+    assert grad.is_coalesced()
+    assert grad.indices()[0].tolist() == x.any(0).nonzero()[:, 0].tolist()
 
 
 def test_sparse_linear_of_a_batch_without_any_entry():
@@ -78,7 +140,7 @@ def test_sparse_linear_of_a_batch_without_any_entry():
     assert out.shape == (2, 3)
     (grad,) = torch.autograd.grad(out.sum(), weight)
     assert (out == 0).all()
-    assert (grad == 0).all()
+    assert (grad.to_dense() == 0).all()
 
 
 @pytest.mark.parametrize("block_bytes", [None, 1, 3 * 6 * 8])
