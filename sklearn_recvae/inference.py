@@ -40,8 +40,8 @@ def encode(module, X):
 
 
 def _posterior_mean(module, batch):
-    # In float64 and rounded, so that the result for a user does not depend on who
-    # else is in the block; MPS has no float64.
+    # Products in float64 and rounded, so that the result for a user does not depend on
+    # who else is in the block; MPS has no float64.
     has_float64 = module.device.type != "mps"
     return module.encoder(batch, torch.float64 if has_float64 else torch.float32)[0]
 

@@ -36,6 +36,12 @@ class SparseLinear(nn.Module):
         return sparse_linear(self.weight, batch) + self.bias
 
 
+def swish(x, matmul_dtype):
+    """Compute x sigmoid(x), in float64 if the products are, else in x's dtype."""
+    dtype = torch.promote_types(x.dtype, matmul_dtype or x.dtype)
+    return F.silu(x.to(dtype)).to(x.dtype)
+
+
 class Encoder(nn.Module):
     """The inference network: a row of interactions to a Gaussian posterior.
 
@@ -70,11 +76,12 @@ class Encoder(nn.Module):
 
     def forward(self, batch, matmul_dtype=None):
         """Map a `Batch` to mean and log-variance, each (n_rows, latent_dim)."""
-        h = self.norms[0](F.silu(self.input(batch)))  # (n_rows, hidden)
+        h = self.norms[0](swish(self.input(batch), matmul_dtype))  # (n_rows, hidden)
         skip = h  # sum of all outputs so far
         for layer, norm in zip(self.hidden, self.norms[1:], strict=True):
             pre = linear(h, layer.weight, layer.bias, matmul_dtype=matmul_dtype)
-            h = norm(F.silu(pre + skip if self.dense_connections else pre))
+            pre = pre + skip if self.dense_connections else pre
+            h = norm(swish(pre, matmul_dtype))
             skip = skip + h
         return tuple(
             linear(h, layer.weight, layer.bias, matmul_dtype=matmul_dtype)

@@ -1,0 +1,106 @@
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import sklearn_recvae
+
+numpydoc_validate = pytest.importorskip("numpydoc.validate")
+
+# What a user calls by name and reads in the API reference.
+USER_FACING = ("recommender", "datasets", "metrics", "model_selection")
+
+# ES01: no extended summary; a short summary can be enough.
+# SA01: no See Also section; most objects have no sibling.
+ALLOWED = {"ES01", "SA01"}
+# Of methods, and of the rooms behind the user-facing ones:
+# EX01: no example; the class has them, and the rooms behind have tests.
+# RT02: a single return value has a name, as in scikit-learn.
+# RT04, PR08: no capital letter; a description may begin with a dtype (float32) or a
+#   symbol of the paper (x, log p), which are written small.
+ALLOWED_IN_METHODS = ALLOWED | {"EX01", "RT02", "RT04", "PR08"}
+# Of the rooms behind the user-facing ones:
+# PR01, RT01, YD01: no sections; a method of one sentence names its arguments in it, and
+#   the fields of a named tuple have a comment each.
+# PR04: no type; "as in the estimator" stands for the list of parameters.
+ALLOWED_BEHIND = ALLOWED_IN_METHODS | {"PR01", "RT01", "YD01", "PR04"}
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.iter_modules(sklearn_recvae.__path__)
+    if not module.name.startswith("_")
+)
+# What a user calls by name: each has an example.
+WITH_EXAMPLE = [
+    "sklearn_recvae.RecVAERecommender",
+    "sklearn_recvae.datasets.load_movielens",
+    "sklearn_recvae.datasets.fetch_movielens",
+    "sklearn_recvae.datasets.make_interactions",
+    "sklearn_recvae.metrics.ndcg_at_k",
+    "sklearn_recvae.metrics.recall_at_k",
+    "sklearn_recvae.metrics.ranking_scorer",
+    "sklearn_recvae.model_selection.holdout_interactions",
+    "sklearn_recvae.model_selection.strong_generalization_split",
+]
+
+
+def is_written_in(member, module):
+    function = inspect.unwrap(member) if callable(member) else member
+    return getattr(function, "__module__", None) == module.__name__
+
+
+def public_objects():
+    """Names of modules, and of their public classes, functions and methods."""
+    for module_name in MODULES:
+        module = importlib.import_module(f"sklearn_recvae.{module_name}")
+        yield module.__name__
+        for name, member in vars(module).items():
+            written_here = inspect.isclass(member) or inspect.isroutine(member)
+            if name.startswith("_") or not written_here:
+                continue
+            if not is_written_in(member, module):
+                continue
+            yield f"{module.__name__}.{name}"
+            if inspect.isclass(member):
+                for attribute, value in vars(member).items():
+                    if attribute.startswith("_"):
+                        continue
+                    if inspect.isfunction(value) or isinstance(value, property):
+                        yield f"{module.__name__}.{name}.{attribute}"
+
+
+def errors_of(name, allowed):
+    found = numpydoc_validate.validate(name)["errors"]
+    return [f"{code}: {text}" for code, text in found if code not in allowed]
+
+
+@pytest.mark.parametrize("name", sorted(public_objects()))
+def test_docstring_is_complete(name):
+    user_facing = name.split(".")[1] in USER_FACING
+    assert errors_of(name, ALLOWED_IN_METHODS if user_facing else ALLOWED_BEHIND) == []
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLE)
+def test_docstring_has_an_example(name):
+    assert errors_of(name, ALLOWED) == []
+
+
+def test_the_package_says_what_it_is():
+    assert "RecVAE" in sklearn_recvae.__doc__
+    assert sklearn_recvae.__all__ == ["RecVAERecommender"]
+
+
+def test_every_room_is_seen():
+    assert {
+        "recommender",
+        "network",
+        "objective",
+        "kernels",
+        "training",
+        "interactions",
+        "ranking",
+        "metrics",
+        "model_selection",
+        "datasets",
+    } <= set(MODULES)
