@@ -199,8 +199,8 @@ class _MeanLogLikelihood(torch.autograd.Function):
             logits = product(z[block].to(matmul_dtype), keys, offset)
             top = logits.amax(1).to(z.dtype)
             observed = logits[rows, items].to(z.dtype)  # (nnz,)
-            # softmax works in float32 inside and rounds once, at the end.
-            error = torch.softmax(logits, 1)
+            # In place; it works in float32 inside and rounds once, at the end.
+            error = torch.softmax(logits, 1, out=logits)
             log_normalizer = top - error.amax(1).to(z.dtype).log()  # (block,)
             likelihood += values @ (observed - log_normalizer[rows])
             # d likelihood / d logits = x - n softmax = -n (softmax - x / n)
@@ -212,7 +212,7 @@ class _MeanLogLikelihood(torch.autograd.Function):
                 values_t = (scale * z[block]).to(matmul_dtype).T
                 grad_weight -= product(values_t, error.T).T
             if need_bias:
-                grad_bias -= error.T @ scale[:, 0].to(matmul_dtype)
+                grad_bias -= product(scale.to(matmul_dtype).T, error.T)[0]
         ctx.save_for_backward(grad_z, grad_weight, grad_bias)
         return likelihood / batch.n_rows
 
