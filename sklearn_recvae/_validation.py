@@ -23,7 +23,11 @@ def check_kl_weight(gamma, beta):
 def check_prior_weights(prior_weights):
     """Raise a ValueError unless the weights are three and a convex combination."""
     weights = check_array(
-        prior_weights, ensure_2d=False, dtype=np.float64, input_name="prior_weights"
+        prior_weights,
+        ensure_2d=False,
+        dtype=np.float64,
+        ensure_min_samples=0,
+        input_name="prior_weights",
     )
     convex = (weights >= 0).all() and abs(weights.sum() - 1) <= 1e-6
     if weights.shape != (3,) or not convex:

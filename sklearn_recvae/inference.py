@@ -7,7 +7,7 @@ blocks of users, so that only what is returned is as large as the matrix asked f
 import numpy as np
 import torch
 
-from sklearn_recvae.ranking import mask_entries, top_k
+from sklearn_recvae.ranking import NO_ITEM, mask_entries, top_k
 
 # Memory for the float32 scores of one block of users, in bytes.
 SCORES_BYTES = 64 * 2**20
@@ -65,7 +65,9 @@ def decode(module, Z):
     probabilities = np.empty((len(Z), module.n_items), dtype=np.float32)
     size = block_users(module.n_items)
     for begin in range(0, len(Z), size):
-        z = torch.tensor(Z[begin : begin + size], device=module.device)
+        z = torch.tensor(
+            np.ascontiguousarray(Z[begin : begin + size]), device=module.device
+        )
         block = module.decoder(z).softmax(1)  # (block, n_items)
         probabilities[begin : begin + size] = block.cpu().numpy()
     return probabilities
@@ -95,6 +97,9 @@ def rank(module, X, k, *, exclude_seen=True, candidates=None):
     scores : ndarray of shape (n_users, k)
         float32 logits; -inf where no item is left.
     """
+    if candidates is not None and len(candidates) == 0:
+        shape = (X.shape[0], k)
+        return np.full(shape, NO_ITEM), np.full(shape, -np.inf, dtype=np.float32)
     weight, bias = module.decoder.weight, module.decoder.bias
     if candidates is not None:
         candidates = torch.tensor(candidates, dtype=torch.int64, device=X.device)

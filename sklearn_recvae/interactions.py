@@ -63,23 +63,41 @@ def check_interactions(estimator, X, *, reset):
 
 def _float_if_sparse(X):
     """Cast before any change of format, which sums duplicates: True + True is 2."""
-    if issparse(X) and X.dtype.kind in "biu":
-        return X.astype(np.float32)
+    if issparse(X):
+        _check_arrays(X)
+        if X.dtype.kind in "biu":
+            return X.astype(np.float32)
     return X
+
+
+def _check_arrays(X):
+    """Raise a ValueError if the index arrays of a sparse matrix contradict each other.
+
+    Native code trusts them, also where formats are converted or duplicates summed; a
+    wrong one would crash the process. scipy writes to the object it checks, hence a
+    shell around the caller's arrays.
+    """
+    if X.format in ("csr", "csc", "bsr"):
+        shell = type(X)((X.data, X.indices, X.indptr), shape=X.shape)
+        shell.check_format(full_check=True)
+    elif X.format == "coo":
+        type(X)((X.data, X.coords), shape=X.shape)
 
 
 def _canonical(X):
     if issparse(X):
         # A shell of our own around the caller's arrays: scipy writes to the shell.
         X = csr_array((X.data, X.indices, X.indptr), shape=X.shape)
-        # Native code trusts these numbers; a wrong one would crash the process.
-        X.check_format(full_check=True)
     else:
         X = csr_array(X)
     if not X.has_canonical_format or not X.data.all():
         X = X.copy()
         X.sum_duplicates()
         X.eliminate_zeros()
+        if not np.isfinite(X.data).all():
+            raise ValueError(
+                "The sum of duplicate entries is infinity or too large for float32."
+            )
     return X
 
 
@@ -142,12 +160,14 @@ class InteractionTensors:
     def __init__(self, X, device):
         self.shape = X.shape
         self.device = device
-        norms = np.sqrt(X.multiply(X).sum(axis=1))  # (n_users,)
+        squares = np.square(X.data, dtype=np.float64)
+        norms = csr_array((squares, X.indices, X.indptr), shape=X.shape).sum(axis=1)
+        norms = np.sqrt(norms)  # (n_users,)
         # An empty row has norm 0 and no entries: any finite scale will do.
         scales = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
         self._indptr = torch.tensor(X.indptr, dtype=torch.int64, device=device)
-        self._items = torch.tensor(X.indices, device=device)
-        self._values = torch.tensor(X.data, device=device)
+        self._items = torch.tensor(np.ascontiguousarray(X.indices), device=device)
+        self._values = torch.tensor(np.ascontiguousarray(X.data), device=device)
         self._scales = torch.tensor(scales, dtype=torch.float32, device=device)
         self._totals = torch.tensor(X.sum(axis=1), dtype=torch.float32, device=device)
 

@@ -49,10 +49,10 @@ class Encoder(nn.Module):
     ----------
     n_items : int
         Number of columns of the interaction matrix.
-    hidden_dim : int
-        Width of every hidden layer.
     latent_dim : int
         Width of the posterior.
+    hidden_dim : int
+        Width of every hidden layer.
     n_hidden_layers : int
         Number of hidden layers, at least 1.
     dense_connections : bool
@@ -60,7 +60,7 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self, n_items, hidden_dim, latent_dim, n_hidden_layers, dense_connections
+        self, n_items, latent_dim, hidden_dim, n_hidden_layers, dense_connections
     ):
         super().__init__()
         self.dense_connections = dense_connections
@@ -96,18 +96,19 @@ class RecVAE(nn.Module):
     ----------
     n_items : int
         Number of columns of the interaction matrix.
-    hidden_dim, latent_dim, n_hidden_layers, dense_connections
+    latent_dim, hidden_dim, n_hidden_layers, dense_connections
         See `Encoder`.
     """
 
     def __init__(
-        self, n_items, hidden_dim, latent_dim, n_hidden_layers, dense_connections
+        self, n_items, latent_dim, hidden_dim, n_hidden_layers, dense_connections
     ):
         super().__init__()
         self.encoder = Encoder(
-            n_items, hidden_dim, latent_dim, n_hidden_layers, dense_connections
+            n_items, latent_dim, hidden_dim, n_hidden_layers, dense_connections
         )
         self.decoder = nn.Linear(latent_dim, n_items)
+        self.sizes = (latent_dim, hidden_dim, n_hidden_layers, dense_connections)
 
     @property
     def n_items(self):
@@ -143,7 +144,7 @@ def build_recvae(*args, seed):
     # On the meta device the constructors draw nothing from the global generator.
     with torch.device("meta"):
         module = RecVAE(*args)
-    module.to_empty(device="cpu")
+    module.to(torch.float32).to_empty(device="cpu")  # whatever the default dtype
     generator = torch.Generator().manual_seed(seed)
     for layer in module.modules():
         if isinstance(layer, nn.LayerNorm):

@@ -1,5 +1,6 @@
 """Masks and top-k: from scores to ranked lists of items."""
 
+import numpy as np
 import torch
 
 # Filler where a list has fewer items than asked for.
@@ -82,7 +83,7 @@ def rank_scores(scores, seen, k):
     ndarray of shape (n_rows, k)
         int64 item indices, best first; -1 where no item is left.
     """
-    scores = torch.tensor(scores)
+    scores = torch.tensor(np.ascontiguousarray(scores))
     seen = seen.tocoo()
     rows, items = (torch.tensor(c, dtype=torch.int64) for c in (seen.row, seen.col))
     mask_entries(scores, rows, items)

@@ -1,7 +1,7 @@
 """The estimator: parameters, validation and the public methods."""
 
 import copy
-from contextlib import contextmanager
+import functools
 from numbers import Integral, Real
 
 import numpy as np
@@ -46,6 +46,22 @@ SCORE_K = 100
 
 _POSITIVE_INT = Interval(Integral, 1, None, closed="left")
 _NON_NEGATIVE = Interval(Real, 0, None, closed="left")
+
+
+def _unchanged_on_error(method):
+    """Decorate a method so that the estimator is as it was if the method fails."""
+
+    @functools.wraps(method)
+    def wrapper(estimator, *args, **kwargs):
+        before = estimator.__dict__.copy()
+        try:
+            return method(estimator, *args, **kwargs)
+        except BaseException:
+            estimator.__dict__.clear()
+            estimator.__dict__.update(before)
+            raise
+
+    return wrapper
 
 
 class RecVAERecommender(
@@ -261,6 +277,7 @@ class RecVAERecommender(
         self.random_state = random_state
         self.verbose = verbose
 
+    @_unchanged_on_error  # outermost: callbacks are torn down before it acts
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, *, X_val=None, y_val=None):
@@ -295,40 +312,40 @@ default=None
             without `X_val`, if no validation user can be evaluated, or if training
             diverges. The estimator is then as it was before.
         """
-        with _unchanged_on_error(self):
-            continued = self.warm_start and hasattr(self, "module_")
-            X = self._check_training_interactions(X, reset=not continued)
-            rng = check_random_state(self.random_state)
-            if X_val is not None:
-                X_val = check_interactions(self, X_val, reset=False)
-            elif self.early_stopping and y_val is None:
-                X, X_val = hold_out_users(X, self.validation_fraction, rng)
-            fold_in, held_out = check_validation(X_val, y_val)
-            module = copy.deepcopy(self.module_) if continued else None
-            state = self._new_state(module, rng)
-            validate = None
-            if held_out is not None:
-                tensors = InteractionTensors(fold_in, state.module.device)
-                validate = _Validation(state.module, tensors, held_out)
-            hooks = IterationHooks(self, state.module, X, y, self.max_iter)
-            history, best_iteration = train(
-                self._trainer(state, X),
-                hooks,
-                max_iter=self.max_iter,
-                validate=validate,
-                patience=self.n_iter_no_change if self.early_stopping else None,
-            )
-            self._state = state
-            self.module_ = state.module
-            self.n_iter_ = len(history)
-            self.history_ = _as_columns(history)
-            self.best_iteration_ = best_iteration
-            self.best_score_ = None
-            if best_iteration is not None:
-                self.best_score_ = history[best_iteration - 1]["validation_score"]
-            hooks.end_fit()
+        continued = self.warm_start and hasattr(self, "module_")
+        X = self._check_training_interactions(X, reset=not continued)
+        rng = check_random_state(self.random_state)
+        if X_val is not None:
+            X_val = check_interactions(self, X_val, reset=False)
+        elif self.early_stopping and y_val is None:
+            X, X_val = hold_out_users(X, self.validation_fraction, rng)
+        fold_in, held_out = check_validation(X_val, y_val)
+        module = copy.deepcopy(self.module_) if continued else None
+        state = self._new_state(module, rng)
+        validate = None
+        if held_out is not None:
+            tensors = InteractionTensors(fold_in, state.module.device)
+            validate = _Validation(state.module, tensors, held_out)
+        hooks = IterationHooks(self, state.module, X, y, self.max_iter)
+        history, best_iteration = train(
+            self._trainer(state, X),
+            hooks,
+            max_iter=self.max_iter,
+            validate=validate,
+            patience=self.n_iter_no_change if self.early_stopping else None,
+        )
+        self._state = state
+        self.module_ = state.module
+        self.n_iter_ = len(history)
+        self.history_ = _as_columns(history)
+        self.best_iteration_ = best_iteration
+        self.best_score_ = None
+        if best_iteration is not None:
+            self.best_score_ = history[best_iteration - 1]["validation_score"]
+        hooks.end_fit()
         return self
 
+    @_unchanged_on_error
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
@@ -357,28 +374,27 @@ default=None
             As in :meth:`fit`. If training diverges, the weights of the last iteration
             are kept.
         """
-        with _unchanged_on_error(self):
-            started = hasattr(self, "module_")
-            X = self._check_training_interactions(X, reset=not started)
-            # On a copy, so that an iteration that diverges leaves no trace.
-            state = copy.deepcopy(getattr(self, "_state", None))
-            if state is None:
-                module = copy.deepcopy(self.module_) if started else None
-                state = self._new_state(module, check_random_state(self.random_state))
-            hooks = IterationHooks(self, state.module, X, y, 1)
-            records, _ = train(self._trainer(state, X), hooks, max_iter=1)
-            columns = _as_columns(records)
-            if started:
-                columns = {
-                    name: np.concatenate([self.history_[name], column])
-                    for name, column in columns.items()
-                }
-            self._state = state
-            self.module_ = state.module
-            self.n_iter_ = getattr(self, "n_iter_", 0) + 1
-            self.history_ = columns
-            self.best_iteration_ = self.best_score_ = None
-            hooks.end_fit()
+        started = hasattr(self, "module_")
+        X = self._check_training_interactions(X, reset=not started)
+        # On a copy, so that an iteration that diverges leaves no trace.
+        state = copy.deepcopy(getattr(self, "_state", None))
+        if state is None:
+            module = copy.deepcopy(self.module_) if started else None
+            state = self._new_state(module, check_random_state(self.random_state))
+        hooks = IterationHooks(self, state.module, X, y, 1)
+        records, _ = train(self._trainer(state, X), hooks, max_iter=1)
+        columns = _as_columns(records)
+        if started:
+            columns = {
+                name: np.concatenate([self.history_[name], column])
+                for name, column in columns.items()
+            }
+        self._state = state
+        self.module_ = state.module
+        self.n_iter_ = getattr(self, "n_iter_", 0) + 1
+        self.history_ = columns
+        self.best_iteration_ = self.best_score_ = None
+        hooks.end_fit()
         return self
 
     def predict(self, X):
@@ -599,19 +615,32 @@ default=None
     def _new_state(self, module, rng):
         """Start the optimisers, and the module too where there is none yet."""
         device = resolve_device(self.device)
-        seed = int(rng.randint(np.iinfo(np.int32).max))
+        # Two seeds: with one, the first noise would repeat the initial weights' bits.
+        module_seed, training_seed = rng.randint(np.iinfo(np.int32).max, size=2)
         if module is None:
             module = build_recvae(
                 self.n_features_in_,
-                self.hidden_dim,
-                self.latent_dim,
-                self.n_hidden_layers,
-                self.dense_connections,
-                seed=seed,
+                *self._sizes(),
+                seed=int(module_seed),
             )
-        return new_training_state(module.to(device), seed)
+        return new_training_state(module.to(device), int(training_seed))
+
+    def _sizes(self):
+        return (
+            self.latent_dim,
+            self.hidden_dim,
+            self.n_hidden_layers,
+            self.dense_connections,
+        )
 
     def _trainer(self, state, X):
+        if state.module.sizes != self._sizes():
+            raise ValueError(
+                "The fitted network has (latent_dim, hidden_dim, n_hidden_layers, "
+                f"dense_connections) = {state.module.sizes}, but the parameters are "
+                f"now {self._sizes()}; its weights cannot be trained on. Set them "
+                "back, or fit anew with warm_start=False."
+            )
         batch_size = self.batch_size
         if batch_size == "auto":
             batch_size = auto_batch_size(X.shape[0])
@@ -662,17 +691,6 @@ class _Validation:
 def _mean_ndcg(module, fold_in, held_out, sample_weight=None):
     ranked, _ = inference.rank(module, fold_in, SCORE_K)
     return ndcg_at_k(held_out, ranked, SCORE_K, sample_weight=sample_weight)
-
-
-@contextmanager
-def _unchanged_on_error(estimator):
-    before = estimator.__dict__.copy()
-    try:
-        yield
-    except BaseException:
-        estimator.__dict__.clear()
-        estimator.__dict__.update(before)
-        raise
 
 
 def _as_columns(history):

@@ -147,6 +147,7 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
         self._input_gradient = RowGradient(self.module.encoder.input.weight)
         self._refresh_posterior()
 
+    @torch.enable_grad()  # also where the caller has switched gradients off
     def run_iteration(self):
         """Run one iteration.
 
@@ -180,7 +181,7 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
         # What is detached gets no gradient, and none is computed for it.
         weight = decoder.weight if joint else decoder.weight.detach()
         bias = decoder.bias if joint else decoder.bias.detach()
-        sums = torch.zeros(2, device=self.X.device)
+        sums = torch.zeros(2, dtype=torch.float32, device=self.X.device)
         for users, batch in self._shuffled_batches():
             noised = batch.dropout(self.noise_rate, self.generator)
             mean, log_variance = self._encode(noised)

@@ -2,6 +2,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+
+# Networks are tiny here: one thread is faster, above all on a busy machine.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -352,11 +352,16 @@ REFUSED_SPARSE["negative int"] = (
 )
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", [*REFUSED, *REFUSED_SPARSE])
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        (name, method)
+        for name in [*REFUSED, *REFUSED_SPARSE]
+        for method in METHODS
+        if (name, method) != ("None", "fit X_val")  # that is no validation data
+    ],
+)
 def test_what_is_refused(model, method, name):
-    if name == "None" and method == "fit X_val":
-        pytest.skip("X_val=None is no validation data")
     X, error, message = {**REFUSED, **REFUSED_SPARSE}[name]
     before = frozen_state(X) if hasattr(X, "dtype") else None
     with pytest.raises(error, match=message) as caught:
@@ -410,7 +415,7 @@ def test_wrong_number_of_columns(model, method, container):
 # they go through a process of its own: a crash must not take the tests with it.
 MALFORMED = {
     "indptr too large in the middle": "X.indptr[1] = 2**30",
-    "indptr that decreases": "X.indptr[1] = 5",
+    "indptr that decreases": "X.indptr[1] = X.indptr[2] + 1",
     "indptr too large at the end": "X.indptr[-1] = 2**30",
     "indptr that does not begin with 0": "X.indptr[0] = 1",
     "index one too large": "X.indices[0] = 4",

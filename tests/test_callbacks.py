@@ -232,12 +232,16 @@ def test_progress_bar(X, capsys):
     assert drawing_threads() == []
 
 
-def test_progress_bar_ends_when_training_fails(X, capsys):
+def test_progress_bar_ends_when_training_fails(X):
     pytest.importorskip("rich")
     estimator = recommender(learning_rate=1e6).set_callbacks(callback.ProgressBar())
     with pytest.raises(ValueError, match="diverged"):
         estimator.fit(X)
-    assert drawing_threads() == []
+    left = drawing_threads()
+    for thread in left:  # or the process would wait for them for ever
+        thread.queue.put(None)
+        thread.join()
+    assert left == []
 
 
 def test_clone_keeps_callbacks(X):
@@ -295,5 +299,6 @@ def test_scoring_monitor(X):
     recommender().set_callbacks(monitor).fit(X, held_out)
     frame = monitor.get_logs().data_as_pandas
     scores = [recommender(max_iter=n).fit(X).score(X, held_out) for n in (1, 2, 3, 4)]
-    logged = frame["ndcg"].dropna().to_numpy()
-    assert_array_equal(logged[:4], scores)
+    # Once for each iteration, and once for the whole fit.
+    logged = frame["ndcg"].dropna()
+    assert_array_equal(np.sort(logged), np.sort([*scores, scores[-1]]))

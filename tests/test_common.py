@@ -41,9 +41,13 @@ def recommender():
     return RecVAERecommender(max_iter=1, random_state=0)
 
 
-@parametrize_with_checks(
+CHECKS = parametrize_with_checks(
     [recommender()], expected_failed_checks=lambda _: EXPECTED_FAILED_CHECKS
 )
+
+
+# As a list: some versions of scikit-learn give a generator, which pytest deprecates.
+@pytest.mark.parametrize(CHECKS.args[0], list(CHECKS.args[1]), **CHECKS.kwargs)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 

@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.sparse import load_npz
+from scipy.sparse import csr_matrix, load_npz
 from sklearn import config_context
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.feature_extraction.text import TfidfTransformer
@@ -276,7 +276,7 @@ def test_searching_with_y_is_the_published_protocol_or_an_error(small):
     assert search.cv_results_["split0_test_score"][0] == expected.score(
         fold_in[test], held_out[test]
     )
-    with pytest.raises(ValueError, match="of the .* held-out entries of y are also"):
+    with pytest.raises(ValueError, match=r"of the .* held-out entries of y are also"):
         search.fit(small, small)
 
 
@@ -294,9 +294,10 @@ def test_pipeline_that_weights_the_items(small):
     scorer = ranking_scorer()
     assert 0 < pipeline.score(small) <= 1
     assert 0 < scorer(pipeline, small) <= 1
+    union = FeatureUnion([("a", Normalizer()), ("b", Normalizer())])
+    doubled = make_pipeline(union, recommender()).fit(small)
     with pytest.raises(ValueError, match="expected one score per user and item"):
-        union = FeatureUnion([("a", Normalizer()), ("b", Normalizer())])
-        scorer(make_pipeline(union, recommender()).fit(small), small)
+        scorer(doubled, small)
 
 
 def test_recommender_as_a_transformer_in_a_pipeline(small):
@@ -330,7 +331,7 @@ def test_metadata_routing(small):
         assert weighted != plain.score(small)
 
         scores = cross_validate(
-            pipeline,
+            recommender().set_score_request(sample_weight=True),
             small,
             cv=CV,
             params={"sample_weight": weight},
@@ -369,8 +370,6 @@ def test_a_candidate_that_cannot_be_fitted_is_not_chosen(small):
 
 
 def test_sparse_matrix_and_array_are_searched_alike(small):
-    from scipy.sparse import csr_matrix
-
     scores = [
         cross_val_score(recommender(), X, cv=CV, error_score="raise")
         for X in (small, csr_matrix(small), small.toarray(), small.tocsr().astype(bool))

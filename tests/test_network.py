@@ -52,7 +52,7 @@ def make_rows(seed=0):
 @pytest.mark.parametrize("n_hidden_layers", [1, 2, 5])
 def test_encoder_equals_the_dense_formula(n_hidden_layers, dense_connections):
     module = build_recvae(
-        N_ITEMS, HIDDEN, LATENT, n_hidden_layers, dense_connections, seed=0
+        N_ITEMS, LATENT, HIDDEN, n_hidden_layers, dense_connections, seed=0
     ).double()
     # Far from the initial values, so that scale and shift of the norms count too.
     generator = torch.Generator().manual_seed(1)
@@ -72,7 +72,7 @@ def test_encoder_equals_the_dense_formula(n_hidden_layers, dense_connections):
 
 
 def test_initial_weights_are_those_of_linear_layers():
-    module = build_recvae(N_ITEMS, HIDDEN, LATENT, 3, True, seed=0)
+    module = build_recvae(N_ITEMS, LATENT, HIDDEN, 3, True, seed=0)
     encoder, decoder = module.encoder, module.decoder
     assert encoder.input.weight.shape == (N_ITEMS, HIDDEN)
     for layer, fan_in in [
@@ -98,7 +98,7 @@ def test_initial_weights_are_those_of_linear_layers():
 def test_initial_weights_depend_on_the_seed_alone():
     before = torch.random.get_rng_state()
     first, second, other = (
-        build_recvae(N_ITEMS, HIDDEN, LATENT, 2, True, seed=s) for s in (0, 0, 1)
+        build_recvae(N_ITEMS, LATENT, HIDDEN, 2, True, seed=s) for s in (0, 0, 1)
     )
     assert torch.equal(torch.random.get_rng_state(), before)
     for a, b, c in zip(*(m.parameters() for m in (first, second, other)), strict=True):
@@ -107,7 +107,7 @@ def test_initial_weights_depend_on_the_seed_alone():
 
 
 def test_mixed_precision_keeps_float32_outside_the_products():
-    module = build_recvae(N_ITEMS, HIDDEN, LATENT, 5, True, seed=0)
+    module = build_recvae(N_ITEMS, LATENT, HIDDEN, 5, True, seed=0)
     batch = InteractionTensors(make_rows(), torch.device("cpu")).batch(torch.arange(7))
     mean, log_variance = module.encoder(batch)
     low_mean, low_log_variance = module.encoder(batch, torch.bfloat16)

@@ -1085,3 +1085,21 @@ def make_equal_rows(X, n):
     for row in dense:
         row[rng.choice(X.shape[1], n, replace=False)] = 1
     return sp.csr_array(dense)
+
+
+@pytest.mark.parametrize("again", ["partial_fit", "fit"])
+def test_weights_of_another_size_cannot_be_trained_on(again):
+    X, _, _ = make_interactions(30, 20, random_state=0)
+    model = RecVAERecommender(4, hidden_dim=8, max_iter=1, random_state=0).fit(X)
+    model.set_params(latent_dim=5, warm_start=True)
+    with pytest.raises(ValueError, match=r"\(4, 8, 5, True\).*\(5, 8, 5, True\)"):
+        getattr(model, again)(X)
+    assert model.transform(X).shape == (30, 4)
+
+
+def test_fit_where_gradients_are_switched_off():
+    X, _, _ = make_interactions(30, 20, random_state=0)
+    model = RecVAERecommender(4, hidden_dim=8, max_iter=1, random_state=0)
+    expected = model.fit(X).predict(X)
+    with torch.no_grad():
+        assert np.array_equal(model.fit(X).predict(X), expected)

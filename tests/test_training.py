@@ -49,7 +49,7 @@ def make_X(seed=0):
 
 
 def make_trainer(X, seed=0, **changed):
-    module = build_recvae(N_ITEMS, HIDDEN, LATENT, 3, True, seed=seed).double()
+    module = build_recvae(N_ITEMS, LATENT, HIDDEN, 3, True, seed=seed).double()
     state = new_training_state(module, seed)
     tensors = InteractionTensors(X, torch.device("cpu"))
     return Trainer(state, tensors, **{**PARAMETERS, **changed})
