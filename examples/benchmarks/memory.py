@@ -45,12 +45,13 @@ def fit(file, args):
     report(f"recommend {args.k} items to all users", time.perf_counter() - start)
 
 
-def report(what, seconds=float("nan")):
+def report(what, seconds=None):
     """Print the peak memory so far."""
     # Kilobytes on Linux, bytes on macOS.
     unit = 1e9 if sys.platform == "darwin" else 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-    print(f"{what:40s} peak {peak:5.2f} GB  {seconds:7.1f} s", flush=True)
+    taken = "" if seconds is None else f"  {seconds:7.1f} s"
+    print(f"{what:40s} peak {peak:5.2f} GB{taken}", flush=True)
 
 
 def main():
