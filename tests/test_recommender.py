@@ -790,7 +790,7 @@ def test_stored_model_is_the_same_model(X, X_val, how, tmp_path):
 
 
 def test_pickle_holds_the_weights_once():
-    X = sp.random_array((30, 3000), density=0.01, rng=np.random.default_rng(0))
+    X, _, _ = make_interactions(30, 3000, random_state=0)
     estimator = recommender(max_iter=1).fit(X)
     n_bytes = sum(4 * weight.numel() for weight in estimator.module_.parameters())
     stream = io.BytesIO()
