@@ -99,7 +99,8 @@ def rank(module, X, k, *, exclude_seen=True, candidates=None):
     """
     if candidates is not None and len(candidates) == 0:
         shape = (X.shape[0], k)
-        return np.full(shape, NO_ITEM), np.full(shape, -np.inf, dtype=np.float32)
+        no_items = np.full(shape, NO_ITEM, dtype=np.int64)
+        return no_items, np.full(shape, -np.inf, dtype=np.float32)
     weight, bias = module.decoder.weight, module.decoder.bias
     if candidates is not None:
         candidates = torch.tensor(candidates, dtype=torch.int64, device=X.device)

@@ -35,7 +35,9 @@ def as_csr(X, *, name="X"):
     X : csr_array of shape (n_users, n_items)
         The same interactions.
     """
-    return _canonical(check_array(_float_if_sparse(X), input_name=name, **_CHECKS))
+    return _canonical(
+        check_array(_check_and_cast_sparse(X), input_name=name, **_CHECKS)
+    )
 
 
 def check_interactions(estimator, X, *, reset):
@@ -57,16 +59,16 @@ def check_interactions(estimator, X, *, reset):
         The same interactions.
     """
     return _canonical(
-        validate_data(estimator, _float_if_sparse(X), reset=reset, **_CHECKS)
+        validate_data(estimator, _check_and_cast_sparse(X), reset=reset, **_CHECKS)
     )
 
 
-def _float_if_sparse(X):
-    """Cast before any change of format, which sums duplicates: True + True is 2."""
+def _check_and_cast_sparse(X):
+    """Do what comes before a change of format, which sums duplicates natively."""
     if issparse(X):
         _check_arrays(X)
         if X.dtype.kind in "biu":
-            return X.astype(np.float32)
+            return X.astype(np.float32)  # so that True + True is 2
     return X
 
 

@@ -12,8 +12,9 @@ from torch.autograd.function import once_differentiable
 # near the last-level cache; a GPU wants few large kernels.
 BLOCK_BYTES = {"cpu": 32 * 2**20, "cuda": 2**30, "mps": 2**28}
 
-# oneDNN's float32 product uses AVX-512 on all processors, the default one (MKL) not on
-# those of AMD. torch has no public switch for it, hence the op and the way back.
+# oneDNN's float32 product took half the time of the default one (MKL) where it was
+# measured, on an AMD processor with AVX-512. torch has no public switch for it, hence
+# the private op, and the way back where it does not exist.
 _ONEDNN_LINEAR = None
 if torch.backends.mkldnn.is_available():
     _ONEDNN_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)

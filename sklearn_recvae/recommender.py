@@ -325,7 +325,7 @@ default=None
         validate = None
         if held_out is not None:
             tensors = InteractionTensors(fold_in, state.module.device)
-            validate = _Validation(state.module, tensors, held_out)
+            validate = functools.partial(_mean_ndcg, state.module, tensors, held_out)
         hooks = IterationHooks(self, state.module, X, y, self.max_iter)
         history, best_iteration = train(
             self._trainer(state, X),
@@ -676,16 +676,6 @@ default=None
             # So that a model trained on a GPU loads where there is none.
             state["module_"] = copy.deepcopy(state["module_"]).cpu()
         return state
-
-
-class _Validation:
-    """Validation score of a module, with the data already on its device."""
-
-    def __init__(self, module, fold_in, held_out):
-        self.arguments = module, fold_in, held_out
-
-    def __call__(self):
-        return _mean_ndcg(*self.arguments)
 
 
 def _mean_ndcg(module, fold_in, held_out, sample_weight=None):
