@@ -137,14 +137,13 @@ class Batch(NamedTuple):
 
     def without_empty_inputs(self):
         """Leave out entries whose input is zero, so that no time is spent on them."""
-        keep = self.inputs != 0
-        n_kept = torch.nn.functional.pad(keep.cumsum(0), (1, 0))  # (nnz + 1,)
+        kept = self.inputs.nonzero()[:, 0]  # (n_kept,)
         return self._replace(
-            offsets=n_kept[self.offsets],
-            rows=self.rows[keep],
-            items=self.items[keep],
-            values=self.values[keep],
-            inputs=self.inputs[keep],
+            offsets=torch.searchsorted(kept, self.offsets),
+            rows=self.rows[kept],
+            items=self.items[kept],
+            values=self.values[kept],
+            inputs=self.inputs[kept],
         )
 
 

@@ -4,13 +4,15 @@ A dense ``(batch, n_items)`` input never exists, and of the ``(batch, n_items)``
 logits only a block of rows at a time. All functions work in any floating dtype.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.sparse import csr_array
 from torch.autograd.function import once_differentiable
 
 # Bytes of logits held at once by the likelihood. On a CPU the block should stay
 # near the last-level cache; a GPU wants few large kernels.
-BLOCK_BYTES = {"cpu": 32 * 2**20, "cuda": 2**30, "mps": 2**28}
+BLOCK_BYTES = {"cpu": 24 * 2**20, "cuda": 2**30, "mps": 2**28}
 
 # oneDNN's float32 product took half the time of the default one (MKL) where it was
 # measured, on an AMD processor with AVX-512. torch has no public switch for it, hence
@@ -96,62 +98,80 @@ def sparse_linear(weight, batch):
     Returns
     -------
     torch.Tensor of shape (n_rows, hidden)
-        ``inputs @ weight``. The gradient of the weight is a sparse tensor, which has
-        the rows of the batch's items only.
+        ``inputs @ weight``. On a CPU the gradient of the weight is a sparse tensor,
+        which has the rows of the batch's items only.
     """
-    return _SparseLinear.apply(
-        weight, batch.inputs, batch.items, batch.rows, batch.offsets
-    )
+    return _SparseLinear.apply(weight, batch)
 
 
 class _SparseLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, weight, inputs, items, rows, offsets):
-        ctx.n_items = len(weight)
-        ctx.save_for_backward(inputs, items, rows)
-        return _weighted_row_sums(weight, items, inputs, offsets)  # (n_rows, hidden)
+    def forward(ctx, weight, batch):
+        ctx.n_items, ctx.batch = len(weight), batch
+        inputs = batch.inputs.to(weight.dtype)
+        return _weighted_row_sums(weight, batch.items, inputs, batch.offsets)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        # The gradient is the same operation over the transposed batch: sort the
-        # entries by item, and sum for each item the rows in which it occurs.
-        inputs, items, rows = ctx.saved_tensors
-        items, order = items.sort(stable=True)
-        touched, counts = items.unique_consecutive(return_counts=True)
-        grad_rows = _weighted_row_sums(
-            grad.contiguous(),
-            rows[order],
-            inputs[order],
-            F.pad(counts.cumsum(0), (1, 0)),
-        )  # (n_touched, hidden)
-        grad_weight = torch.sparse_coo_tensor(
-            touched[None],
-            grad_rows,
-            (ctx.n_items, grad.shape[1]),
-            is_coalesced=True,
-            check_invariants=False,
+        return _item_sums(grad.contiguous(), ctx.batch, ctx.n_items), None
+
+
+def _item_sums(table, batch, n_items):
+    """Multiply the transposed inputs of a batch with a table: a sum for each item.
+
+    On a CPU the result is a sparse tensor, which has the rows of the batch's items only;
+    elsewhere it is dense.
+    """
+    inputs = batch.inputs.to(table.dtype)
+    if table.device.type != "cpu":
+        # No shape depends on the data: the host need not wait for it.
+        items, order = batch.items.sort(stable=True)
+        bounds = torch.searchsorted(
+            items, torch.arange(n_items + 1, device=items.device)
         )
-        return grad_weight, None, None, None, None
+        return _weighted_row_sums(table, batch.rows[order], inputs[order], bounds)
+    # scipy transposes by counting, ten times as fast as torch sorts.
+    by_row = csr_array(
+        (inputs.numpy(), batch.items.numpy(), batch.offsets.numpy()),
+        shape=(len(table), n_items),
+    )
+    by_item = by_row.tocsc()
+    touched = np.flatnonzero(np.diff(by_item.indptr))
+    # Items in between have no entries, so the next touched one begins where this ends.
+    bounds = np.append(by_item.indptr[touched], by_item.nnz)
+    bounds = bounds.astype(by_item.indices.dtype)
+    rows, inputs, bounds = map(
+        torch.from_numpy, (by_item.indices, by_item.data, bounds)
+    )
+    return torch.sparse_coo_tensor(
+        torch.from_numpy(touched)[None],
+        _weighted_row_sums(table, rows, inputs, bounds),  # (n_touched, width)
+        (n_items, table.shape[1]),
+        is_coalesced=True,
+        check_invariants=False,
+    )
 
 
 def _weighted_row_sums(table, indices, weights, offsets):
+    """Sum rows of a table, as many as between two offsets, each with its weight."""
     return F.embedding_bag(
         indices,
         table,
         offsets,
         mode="sum",
-        per_sample_weights=weights.to(table.dtype),
+        per_sample_weights=weights,
         include_last_offset=True,
     )
 
 
-def mean_log_likelihood(z, weight, bias, batch, *, matmul_dtype=None, block_bytes=None):
+def mean_log_likelihood(z, weight, bias, batch, *, keys=None, block_bytes=None):
     """Mean over users of sum_i x_i log softmax(W z + b)_i.
 
     The gradient of the log-sum-exp with respect to z is attention with the decoder
-    weights as keys and values, so one pass over the logits gives the value and the
-    gradients of z, W and b that are asked for; no logits are kept for later.
+    weights as keys and values: one pass over blocks of items gives the value and that
+    gradient, and nothing of size (n_rows, n_items) is ever held. The gradients of W and
+    b need the log-sum-exp first: a second pass where there is more than one block.
 
     Parameters
     ----------
@@ -163,57 +183,68 @@ def mean_log_likelihood(z, weight, bias, batch, *, matmul_dtype=None, block_byte
         Decoder bias b.
     batch : Batch
         The rows x; values and totals are used, not the noised inputs.
-    matmul_dtype : torch.dtype, default=None
-        What the matrix products are computed in; None is the dtype of z.
+    keys : tuple of torch.Tensor, default=None
+        W and b in the dtype of the large matrix products, if it is another one.
     block_bytes : int, default=None
-        Memory for the logits of one block of rows; None takes `BLOCK_BYTES`.
+        Memory for the logits of one block of items; None takes `BLOCK_BYTES`.
 
     Returns
     -------
     torch.Tensor of shape ()
         The mean log-likelihood.
     """
-    if matmul_dtype is None:
-        matmul_dtype = z.dtype
+    if keys is None:
+        keys = weight.detach(), bias.detach()
     if block_bytes is None:
         block_bytes = BLOCK_BYTES[z.device.type]
-    block_rows = max(1, block_bytes // (len(weight) * matmul_dtype.itemsize))
-    return _MeanLogLikelihood.apply(z, weight, bias, batch, matmul_dtype, block_rows)
+    column_bytes = max(1, batch.n_rows) * keys[0].dtype.itemsize
+    n_blocks = -(-len(weight) * column_bytes // block_bytes)
+    block_items = -(-len(weight) // n_blocks)  # blocks of equal size
+    return _MeanLogLikelihood.apply(z, weight, bias, batch, keys, block_items)
 
 
 class _MeanLogLikelihood(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, z, weight, bias, batch, matmul_dtype, block_rows):
+    def forward(ctx, z, weight, bias, batch, keys, block_items):
         need_z, need_weight, need_bias = ctx.needs_input_grad[:3]
-        keys = weight.to(matmul_dtype)  # (n_items, latent)
-        offset = bias.to(matmul_dtype)
-        scales = batch.totals.to(z.dtype)[:, None] / batch.n_rows  # (n_rows, 1)
-        likelihood = z.new_zeros(())
-        grad_z = torch.empty_like(z) if need_z else None
-        grad_weight = torch.zeros_like(weight) if need_weight else None
-        grad_bias = torch.zeros_like(bias) if need_bias else None
-        for begin in range(0, batch.n_rows, block_rows):
-            block = slice(begin, begin + block_rows)
-            rows, items, values = _entries(batch, begin, begin + block_rows)
-            values = values.to(z.dtype)
-            scale = scales[block]
-            logits = product(z[block].to(matmul_dtype), keys, offset)
-            top = logits.amax(1).to(z.dtype)
-            observed = logits[rows, items].to(z.dtype)  # (nnz,)
-            # In place; it works in float32 inside and rounds once, at the end.
-            error = torch.softmax(logits, 1, out=logits)
-            log_normalizer = top - error.amax(1).to(z.dtype).log()  # (block,)
-            likelihood += values @ (observed - log_normalizer[rows])
-            # d likelihood / d logits = x - n softmax = -n (softmax - x / n)
-            share = values / batch.totals[block].to(z.dtype)[rows]
-            error[rows, items] -= share.to(matmul_dtype)
+        low_z = z.to(keys[0].dtype)
+        blocks = list(zip(*(key.split(block_items) for key in keys), strict=True))
+        log_normalizer = z.new_full((batch.n_rows,), -torch.inf)
+        attended = torch.zeros_like(z)  # softmax(W z + b) W
+        for block in blocks:
+            softmax, log_mass = _softmax(low_z, *block)  # (n_rows, block_items)
+            before = log_normalizer
+            log_normalizer = torch.logaddexp(before, log_mass)
             if need_z:
-                grad_z[block] = -scale * product(error, keys.T)
-            if need_weight:
-                values_t = (scale * z[block]).to(matmul_dtype).T
-                grad_weight -= product(values_t, error.T).T
-            if need_bias:
-                grad_bias -= product(scale.to(matmul_dtype).T, error.T)[0]
+                attended *= (before - log_normalizer).exp_()[:, None]
+                share = (log_mass - log_normalizer).exp_()[:, None]
+                attended += share * product(softmax, block[0].T)
+        values = batch.values.to(z.dtype)
+        # sum_i x_i w_i, so that sum_i x_i logit_i = z observed + sum_i x_i b_i
+        observed = _weighted_row_sums(weight, batch.items, values, batch.offsets)
+        totals = batch.totals.to(z.dtype)
+        likelihood = ((z * observed).sum(1) - totals * log_normalizer).sum()
+        likelihood += values @ bias[batch.items]
+        grad_z = grad_weight = grad_bias = None
+        if need_z:
+            grad_z = (observed - totals[:, None] * attended).div_(batch.n_rows)
+        if need_weight or need_bias:
+            # The bias is the weight of one more latent variable, which is always 1.
+            extended = torch.cat([z, torch.ones_like(z[:, :1])], dim=1) / batch.n_rows
+            grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
+            grads = (grad.split(block_items) for grad in (grad_weight, grad_bias))
+            for block, *parts in zip(blocks, *grads, strict=True):
+                if len(blocks) > 1:
+                    softmax, log_mass = _softmax(low_z, *block)
+                scale = totals * (log_mass - log_normalizer).exp_()
+                # The left factor of a product is read fastest as it lies in memory.
+                left = (extended * -scale[:, None]).to(low_z.dtype).T.contiguous()
+                part = product(left, softmax.T)  # (latent + 1, block_items)
+                parts[0].copy_(part[:-1].T)
+                parts[1].copy_(part[-1])
+            sums = _item_sums(extended, batch._replace(inputs=values), len(weight))
+            _add_rows(grad_weight, sums, slice(None, -1))
+            _add_rows(grad_bias, sums, -1)
         ctx.save_for_backward(grad_z, grad_weight, grad_bias)
         return likelihood / batch.n_rows
 
@@ -224,10 +255,29 @@ class _MeanLogLikelihood(torch.autograd.Function):
         return *grads, None, None, None
 
 
-def _entries(batch, begin, end):
-    """Rows (counted from `begin`), items and values of some rows of the batch."""
-    if begin == 0 and end >= batch.n_rows:  # all of it: the host need not wait
-        return batch.rows, batch.items, batch.values
-    first, last = batch.offsets[[begin, min(end, batch.n_rows)]].tolist()
-    entries = slice(first, last)
-    return batch.rows[entries] - begin, batch.items[entries], batch.values[entries]
+def _softmax(z, keys, offset):
+    """Softmax over the items of one block, and the log of its normaliser."""
+    logits = product(z, keys, offset)  # (n_rows, block_items)
+    top = logits.amax(1)
+    # In place; it works in float32 inside and rounds once, at the end.
+    softmax = torch.softmax(logits, 1, out=logits)
+    dtype = torch.promote_types(z.dtype, torch.float32)
+    return softmax, top.to(dtype) - softmax.amax(1).to(dtype).log()
+
+
+def _add_rows(total, sums, columns):
+    if sums.is_sparse:
+        total.index_add_(0, sums._indices()[0], sums._values()[:, columns])
+    else:
+        total.add_(sums[:, columns])
+
+
+def keep_freed_memory():
+    """Have the C library reuse freed blocks instead of handing them back.
+
+    glibc maps large blocks anew each time, and every page of them costs a fault when it
+    is first touched. But the size from which on it does so rises to that of the largest
+    mapped block freed so far, up to 32 MB (mallopt(3), M_MMAP_THRESHOLD); so one is
+    freed here. It is never touched, and elsewhere this does nothing.
+    """
+    torch.empty(32 * 2**20 - 2**16, dtype=torch.uint8)

@@ -31,9 +31,10 @@ class SparseLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(in_features, out_features))
         self.bias = nn.Parameter(torch.empty(out_features))
 
-    def forward(self, batch):
+    def forward(self, batch, weight=None):
         """Map a `Batch` to a tensor of shape (n_rows, out_features)."""
-        return sparse_linear(self.weight, batch) + self.bias
+        weight = self.weight if weight is None else weight
+        return sparse_linear(weight, batch) + self.bias
 
 
 def swish(x, matmul_dtype):
@@ -71,22 +72,26 @@ class Encoder(nn.Module):
         self.norms = nn.ModuleList(
             nn.LayerNorm(hidden_dim, eps=LAYER_NORM_EPS) for _ in range(n_hidden_layers)
         )
-        self.mean = nn.Linear(hidden_dim, latent_dim)
-        self.log_variance = nn.Linear(hidden_dim, latent_dim)
+        # Mean and log-variance side by side: one product instead of two.
+        self.posterior = nn.Linear(hidden_dim, 2 * latent_dim)
 
-    def forward(self, batch, matmul_dtype=None):
-        """Map a `Batch` to mean and log-variance, each (n_rows, latent_dim)."""
-        h = self.norms[0](swish(self.input(batch), matmul_dtype))  # (n_rows, hidden)
+    def forward(self, batch, matmul_dtype=None, input_weight=None):
+        """Map a `Batch` to mean and log-variance, each (n_rows, latent_dim).
+
+        `input_weight` stands in for the weight of the first layer, with rows for the
+        items as the batch numbers them.
+        """
+        pre = self.input(batch, input_weight)
+        h = self.norms[0](swish(pre, matmul_dtype))  # (n_rows, hidden)
         skip = h  # sum of all outputs so far
         for layer, norm in zip(self.hidden, self.norms[1:], strict=True):
             pre = linear(h, layer.weight, layer.bias, matmul_dtype=matmul_dtype)
             pre = pre + skip if self.dense_connections else pre
             h = norm(swish(pre, matmul_dtype))
             skip = skip + h
-        return tuple(
-            linear(h, layer.weight, layer.bias, matmul_dtype=matmul_dtype)
-            for layer in (self.mean, self.log_variance)
-        )
+        head = self.posterior
+        posterior = linear(h, head.weight, head.bias, matmul_dtype=matmul_dtype)
+        return posterior.chunk(2, dim=1)
 
 
 class RecVAE(nn.Module):

@@ -15,32 +15,16 @@ References
    Feedback. WSDM 2020. https://doi.org/10.1145/3336191.3371831
 """
 
+import functools
 import math
 
 import torch
+from torch.autograd.function import once_differentiable
+
+LOG_2PI = math.log(2 * math.pi)
 
 # Log-variance of the wide component of the composite prior.
 WIDE_LOG_VARIANCE = 10.0
-
-
-def log_normal(z, mean, log_variance):
-    """Log-density of a normal distribution, element by element.
-
-    Parameters
-    ----------
-    z, mean, log_variance : torch.Tensor or float
-        Broadcast against each other.
-
-    Returns
-    -------
-    torch.Tensor
-        log N(z; mean, exp(log_variance)).
-    """
-    if not isinstance(log_variance, torch.Tensor):
-        log_variance = torch.as_tensor(log_variance, dtype=z.dtype, device=z.device)
-    return -0.5 * (
-        math.log(2 * math.pi) + log_variance + (z - mean) ** 2 / log_variance.exp()
-    )
 
 
 def log_composite_prior(z, old_mean, old_log_variance, weights):
@@ -51,7 +35,7 @@ def log_composite_prior(z, old_mean, old_log_variance, weights):
     z : torch.Tensor of shape (n_rows, latent)
         Latent samples.
     old_mean, old_log_variance : torch.Tensor of shape (n_rows, latent)
-        The same users' posterior at the last refresh.
+        The same users' posterior at the last refresh; constants to autograd.
     weights : sequence of 3 floats
         Of the standard normal, the old posterior and the wide normal. A component
         of weight zero is left out.
@@ -61,22 +45,54 @@ def log_composite_prior(z, old_mean, old_log_variance, weights):
     torch.Tensor of shape (n_rows,)
         Sum over the dimensions of the log of the mixture.
     """
-    parameters = [(0.0, 0.0), (old_mean, old_log_variance), (0.0, WIDE_LOG_VARIANCE)]
-    terms = [
-        math.log(weight) + log_normal(z, mean, log_variance)
-        for weight, (mean, log_variance) in zip(weights, parameters, strict=True)
-        if weight > 0
-    ]
-    return torch.stack(terms).logsumexp(0).sum(1)
+    return _LogCompositePrior.apply(z, old_mean, old_log_variance, weights)
 
 
-def kl_divergence(z, mean, log_variance, log_prior):
+class _LogCompositePrior(torch.autograd.Function):
+    # By hand, because autograd would take three times as long over it: the gradient
+    # of log sum_k w_k N_k is the mean of the components' pulls (m_k - z) / var_k, each
+    # weighted by its share of the density.
+
+    @staticmethod
+    def forward(ctx, z, old_mean, old_log_variance, weights):
+        shift = z - old_mean  # (n_rows, latent), as all that follow
+        components = [  # z - m, (z - m) / var, log var
+            (z, z, 0.0),
+            (shift, shift * (-old_log_variance).exp(), old_log_variance),
+            (z, z * math.exp(-WIDE_LOG_VARIANCE), WIDE_LOG_VARIANCE),
+        ]
+        kept = [(w, *c) for w, c in zip(weights, components, strict=True) if w > 0]
+        terms = [
+            (distance * pull)
+            .add_(log_variance)
+            .mul_(-0.5)
+            .add_(math.log(weight) - 0.5 * LOG_2PI)
+            for weight, distance, pull, log_variance in kept
+        ]
+        top = functools.reduce(torch.maximum, terms)
+        shares = [(term - top).exp_() for term in terms]
+        total = functools.reduce(torch.add, shares)
+        pulls = [pull for _, _, pull, _ in kept]
+        gradient = sum(share * pull for share, pull in zip(shares, pulls, strict=True))
+        ctx.save_for_backward(gradient.div_(total).neg_())
+        return (top + total.log()).sum(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad[:, None], None, None, None
+
+
+def kl_divergence(noise, log_variance, log_prior):
     """One-sample estimate of KL(q || p), at the z that the decoder sees too.
 
     Parameters
     ----------
-    z, mean, log_variance : torch.Tensor of shape (n_rows, latent)
-        The sample and the posterior it was drawn from.
+    noise : torch.Tensor of shape (n_rows, latent)
+        (z - mean) / sigma, as drawn by `sample`: all that log q(z | x) needs of z.
+    log_variance : torch.Tensor of shape (n_rows, latent)
+        Of the posterior that z was drawn from.
     log_prior : torch.Tensor of shape (n_rows,)
         log p(z).
 
@@ -85,7 +101,8 @@ def kl_divergence(z, mean, log_variance, log_prior):
     torch.Tensor of shape (n_rows,)
         log q(z | x) - log p(z).
     """
-    return log_normal(z, mean, log_variance).sum(1) - log_prior
+    log_posterior = -0.5 * (LOG_2PI + log_variance + noise**2).sum(1)
+    return log_posterior - log_prior
 
 
 def kl_weight(totals, gamma, beta):
@@ -122,8 +139,10 @@ def sample(mean, log_variance, generator):
 
     Returns
     -------
-    torch.Tensor of shape (n_rows, latent)
+    z : torch.Tensor of shape (n_rows, latent)
         One sample a row.
+    noise : torch.Tensor of shape (n_rows, latent)
+        eps.
     """
-    noise = torch.empty_like(mean).normal_(generator=generator)
-    return mean + noise * (0.5 * log_variance).exp()
+    noise = mean.new_empty(mean.shape).normal_(generator=generator)
+    return mean + noise * (0.5 * log_variance).exp(), noise

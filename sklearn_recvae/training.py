@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 
 from sklearn_recvae import objective
-from sklearn_recvae.kernels import mean_log_likelihood
+from sklearn_recvae.kernels import keep_freed_memory, mean_log_likelihood
+from sklearn_recvae.optimizers import TableAdam
 
 # Users encoded at once where nothing is trained.
 ENCODE_BATCH_SIZE = 1024
@@ -39,7 +40,8 @@ class TrainingState(NamedTuple):
     """What lives on from one call of fit or partial_fit to the next."""
 
     module: torch.nn.Module
-    encoder_optimizer: torch.optim.Optimizer
+    input_optimizer: TableAdam  # of the encoder's first weight
+    encoder_optimizer: torch.optim.Optimizer  # of the rest of the encoder
     decoder_optimizer: torch.optim.Optimizer
     generator: torch.Generator
 
@@ -59,40 +61,15 @@ def new_training_state(module, seed):
     TrainingState
         At the start of training.
     """
+    table = module.encoder.input.weight
+    others = [weight for weight in module.encoder.parameters() if weight is not table]
     return TrainingState(
         module,
-        torch.optim.Adam(module.encoder.parameters(), fused=True),
+        TableAdam(table),
+        torch.optim.Adam(others, fused=True),
         torch.optim.Adam(module.decoder.parameters(), fused=True),
         torch.Generator(module.device).manual_seed(seed),
     )
-
-
-class RowGradient:
-    """Turns the sparse gradient of the first layer into a dense one, without waste.
-
-    Adam moves every row, so it needs a dense gradient; but to allocate and to zero an
-    ``(n_items, hidden)`` array in each step would cost more than Adam itself. Only the
-    rows of the last batch are cleared and those of this one filled in.
-
-    Parameters
-    ----------
-    weight : torch.nn.Parameter of shape (n_items, hidden)
-        Its gradient is sparse.
-    """
-
-    def __init__(self, weight):
-        self.weight = weight
-        self.dense = torch.zeros_like(weight)
-        self.rows = None
-
-    def fill(self):
-        """Replace the weight's sparse gradient by the dense one."""
-        if self.rows is not None:
-            self.dense.index_fill_(0, self.rows, 0)
-        # Autograd forgets that the rows are unique, so the public names would sort.
-        self.rows = self.weight.grad._indices()[0]
-        self.dense.index_copy_(0, self.rows, self.weight.grad._values())
-        self.weight.grad = self.dense
 
 
 class Trainer:
@@ -128,7 +105,10 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
         learning_rate,
         matmul_dtype,
     ):
-        self.module, self.encoder_optimizer, self.decoder_optimizer, _ = state
+        self.module = state.module
+        self.input_optimizer = state.input_optimizer
+        self.encoder_optimizer = state.encoder_optimizer
+        self.decoder_optimizer = state.decoder_optimizer
         self.generator = state.generator
         self.X = X
         self.gamma = gamma
@@ -144,7 +124,8 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
         for optimizer in (self.encoder_optimizer, self.decoder_optimizer):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
-        self._input_gradient = RowGradient(self.module.encoder.input.weight)
+        self.input_optimizer.lr = learning_rate
+        keep_freed_memory()
         self._refresh_posterior()
 
     @torch.enable_grad()  # also where the caller has switched gradients off
@@ -181,13 +162,19 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
         # What is detached gets no gradient, and none is computed for it.
         weight = decoder.weight if joint else decoder.weight.detach()
         bias = decoder.bias if joint else decoder.bias.detach()
+        keys = None if joint else self._keys()
         sums = torch.zeros(2, dtype=torch.float32, device=self.X.device)
         for users, batch in self._shuffled_batches():
-            noised = batch.dropout(self.noise_rate, self.generator)
-            mean, log_variance = self._encode(noised)
-            z = objective.sample(mean, log_variance, self.generator)
+            noised = self._without_empty_inputs(
+                batch.dropout(self.noise_rate, self.generator)
+            )
+            input_weight, items = self.input_optimizer.select(noised.items)
+            mean, log_variance = self.module.encoder(
+                noised._replace(items=items), self.matmul_dtype, input_weight
+            )
+            z, noise = objective.sample(mean, log_variance, self.generator)
             likelihood = mean_log_likelihood(
-                z, weight, bias, batch, matmul_dtype=self.matmul_dtype
+                z, weight, bias, batch, keys=keys or self._keys()
             )
             log_prior = objective.log_composite_prior(
                 z,
@@ -195,10 +182,10 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
                 self.old_log_variance[users],
                 self.prior_weights,
             )
-            kl = objective.kl_divergence(z, mean, log_variance, log_prior)
+            kl = objective.kl_divergence(noise, log_variance, log_prior)
             kl_weight = objective.kl_weight(batch.totals, self.gamma, self.beta)
             ((kl_weight * kl).mean() - likelihood).backward()
-            self._input_gradient.fill()
+            self.input_optimizer.step()
             self._step(self.encoder_optimizer)
             if joint:
                 self._step(self.decoder_optimizer)
@@ -212,14 +199,15 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
             if self.decoder_noise:
                 with torch.no_grad():
                     noised = batch.dropout(self.noise_rate, self.generator)
-                    mean, log_variance = self._encode(noised)
+                    noised = self._without_empty_inputs(noised)
+                    mean, log_variance = self.module.encoder(noised, self.matmul_dtype)
             else:
                 # The encoder stands still since the refresh, so the table has its
                 # output for the clean row.
                 mean, log_variance = self.old_mean[users], self.old_log_variance[users]
-            z = objective.sample(mean, log_variance, self.generator)
+            z, _ = objective.sample(mean, log_variance, self.generator)
             likelihood = mean_log_likelihood(
-                z, decoder.weight, decoder.bias, batch, matmul_dtype=self.matmul_dtype
+                z, decoder.weight, decoder.bias, batch, keys=self._keys()
             )
             (-likelihood).backward()
             self._step(self.decoder_optimizer)
@@ -229,15 +217,26 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
         shape = (self.X.shape[0], self.module.latent_dim)
         self.old_mean = self.module.decoder.weight.new_empty(shape)
         self.old_log_variance = torch.empty_like(self.old_mean)
+        self.input_optimizer.catch_up()
         with torch.no_grad():
             for users, batch in self.X.batches(ENCODE_BATCH_SIZE):
-                self.old_mean[users], self.old_log_variance[users] = self._encode(batch)
+                self.old_mean[users], self.old_log_variance[users] = (
+                    self.module.encoder(batch, self.matmul_dtype)
+                )
 
-    def _encode(self, batch):
-        if batch.inputs.device.type == "cpu":
-            # On a GPU this would make the host wait for the number of entries.
-            batch = batch.without_empty_inputs()
-        return self.module.encoder(batch, self.matmul_dtype)
+    def _keys(self):
+        """Cast the decoder as it stands to the dtype of the large products."""
+        decoder = self.module.decoder
+        return tuple(
+            parameter.detach().to(self.matmul_dtype)
+            for parameter in (decoder.weight, decoder.bias)
+        )
+
+    @staticmethod
+    def _without_empty_inputs(batch):
+        # On a GPU the host would have to wait for the number of entries.
+        on_cpu = batch.inputs.device.type == "cpu"
+        return batch.without_empty_inputs() if on_cpu else batch
 
     @staticmethod
     def _step(optimizer):

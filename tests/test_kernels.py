@@ -191,7 +191,8 @@ def test_log_likelihood_in_bfloat16_is_within_two_percent():
     )
     exact = [a.detach().double().requires_grad_() for a in arguments]
     expected = dense_log_likelihood(*exact, x.double())
-    value = mean_log_likelihood(*arguments, batch, matmul_dtype=torch.bfloat16)
+    keys = tuple(a.detach().bfloat16() for a in arguments[1:])
+    value = mean_log_likelihood(*arguments, batch, keys=keys)
     assert value.dtype == torch.float32
     assert value.item() == pytest.approx(expected.item(), rel=1e-3)
     grads = torch.autograd.grad(value, arguments)

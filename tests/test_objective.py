@@ -45,12 +45,35 @@ def test_composite_prior_by_hand():
     assert got.item() == pytest.approx(2 * one_dimension, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    "weights", [(0.15, 0.75, 0.1), (1, 0, 0), (0, 1, 0), (0, 0.5, 0.5)]
+)
+def test_composite_prior_gradcheck(weights):
+    generator = torch.Generator().manual_seed(0)
+    z, mean, log_variance = torch.randn(3, 5, 4, generator=generator).double()
+    z *= 3  # also where the wide component is the nearest
+    assert torch.autograd.gradcheck(
+        lambda z: objective.log_composite_prior(z, mean, log_variance, weights),
+        z.requires_grad_(),
+    )
+
+
+def test_composite_prior_far_out_is_finite():
+    z = torch.tensor([[1e4, -1e4]], requires_grad=True)
+    zero = torch.zeros(1, 2)
+    for weights in ((0.15, 0.75, 0.1), (1, 0, 0)):
+        value = objective.log_composite_prior(z, zero, zero, weights)
+        (gradient,) = torch.autograd.grad(value.sum(), z)
+        assert torch.isfinite(value).all()
+        assert torch.isfinite(gradient).all()
+        assert (gradient.sign() == -z.sign()).all()
+
+
 @given(numbers, numbers, numbers)
 def test_kl_estimate_is_log_q_minus_log_p_at_the_same_sample(z, mean, log_variance):
     log_prior = norm.logpdf(z).sum(axis=1)
-    got = objective.kl_divergence(
-        *map(torch.tensor, (z, mean, log_variance, log_prior))
-    )
+    noise = (z - mean) / np.exp(0.5 * log_variance)
+    got = objective.kl_divergence(*map(torch.tensor, (noise, log_variance, log_prior)))
     log_q = norm.logpdf(z, mean, np.exp(0.5 * log_variance)).sum(axis=1)
     np.testing.assert_allclose(got.numpy(), log_q - log_prior, rtol=1e-9, atol=1e-9)
 
@@ -58,9 +81,9 @@ def test_kl_estimate_is_log_q_minus_log_p_at_the_same_sample(z, mean, log_varian
 def test_kl_estimate_has_the_closed_form_as_its_mean():
     mean, log_variance = torch.tensor([[0.5]]), torch.tensor([[-1.0]])
     mean, log_variance = mean.expand(200_000, 1), log_variance.expand(200_000, 1)
-    z = objective.sample(mean, log_variance, torch.Generator().manual_seed(0))
+    z, noise = objective.sample(mean, log_variance, torch.Generator().manual_seed(0))
     log_prior = objective.log_composite_prior(z, mean, log_variance, (1, 0, 0))
-    kl = objective.kl_divergence(z, mean, log_variance, log_prior)
+    kl = objective.kl_divergence(noise, log_variance, log_prior)
     closed_form = 0.5 * (math.exp(-1) + 0.5**2 - 1 + 1)
     assert kl.mean().item() == pytest.approx(closed_form, abs=0.01)
 
@@ -78,10 +101,11 @@ def test_sample_adds_standard_normal_noise_times_sigma():
     log_variance = torch.tensor([0.0, math.log(4)], dtype=torch.float64).expand(
         50_000, 2
     )
-    z = objective.sample(mean, log_variance, torch.Generator().manual_seed(0))
+    z, noise = objective.sample(mean, log_variance, torch.Generator().manual_seed(0))
     assert z.mean(0).tolist() == pytest.approx([3, 3], abs=0.03)
     assert z.std(0).tolist() == pytest.approx([1, 2], rel=0.02)
-    noise = torch.randn(
+    same_noise = torch.randn(
         50_000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
+    assert torch.equal(noise, same_noise)
     torch.testing.assert_close(z, mean + noise * (0.5 * log_variance).exp())

@@ -7,6 +7,7 @@ import torch
 
 from sklearn_recvae.interactions import InteractionTensors, as_csr
 from sklearn_recvae.network import build_recvae
+from sklearn_recvae.optimizers import TableAdam
 from sklearn_recvae.training import (
     Trainer,
     auto_batch_size,
@@ -97,10 +98,8 @@ class DenseReference:
                 eps=0.1,
             )
             outputs.append(h)
-        return [
-            h @ w[f"encoder.{name}.weight"].T + w[f"encoder.{name}.bias"]
-            for name in ("mean", "log_variance")
-        ]
+        posterior = h @ w["encoder.posterior.weight"].T + w["encoder.posterior.bias"]
+        return posterior[:, :LATENT], posterior[:, LATENT:]
 
     def draw_mask(self, x):
         if self.noise_rate == 0:
@@ -267,25 +266,32 @@ def test_both_optimisers_are_adam_with_a_state_of_their_own():
     trainer = make_trainer(make_X())
     trainer.run_iteration()
     optimizers = trainer.encoder_optimizer, trainer.decoder_optimizer
+    encoder, decoder = trainer.module.encoder, trainer.module.decoder
+    table = trainer.input_optimizer
+    assert type(table) is TableAdam
+    assert table.weight is encoder.input.weight
+    assert table.lr == PARAMETERS["learning_rate"]
+    rest = [p for p in encoder.parameters() if p is not table.weight]
     steps = []
-    for optimizer, half in zip(
-        optimizers, (trainer.module.encoder, trainer.module.decoder), strict=True
+    for optimizer, parameters in zip(
+        optimizers, (rest, decoder.parameters()), strict=True
     ):
         (group,) = optimizer.param_groups
         assert type(optimizer) is torch.optim.Adam
         assert group["weight_decay"] == 0
         assert group["lr"] == PARAMETERS["learning_rate"]
-        assert {id(p) for p in group["params"]} == {id(p) for p in half.parameters()}
+        assert {id(p) for p in group["params"]} == {id(p) for p in parameters}
         steps.append({state["step"].item() for state in optimizer.state.values()})
     n_batches = math.ceil(N_USERS / BATCH_SIZE)
     assert steps == [{3 * n_batches}, {n_batches}]
+    assert table.n_steps == 3 * n_batches
 
 
 def test_means_of_an_iteration_are_those_of_its_batches():
     # Without noise and with the same z, the objective is that of the whole matrix.
     trainer = make_trainer(make_X(), noise_rate=0, learning_rate=0.0)
-    trainer.module.encoder.log_variance.bias.data.fill_(-60)
-    trainer.module.encoder.log_variance.weight.data.zero_()
+    trainer.module.encoder.posterior.bias.data[LATENT:] = -60
+    trainer.module.encoder.posterior.weight.data[LATENT:] = 0
     likelihood, _ = trainer.run_iteration()
     x = torch.tensor(make_X().toarray()).double()
     with torch.no_grad():

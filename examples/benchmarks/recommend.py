@@ -1,0 +1,92 @@
+"""Users a second in `recommend`, beside the ALS of implicit on the same matrix.
+
+implicit looks a user's factors up, and we encode the user's row first; what remains,
+scores, mask and top-k, is the same work and has a row of its own.
+"""
+
+import numpy as np
+import torch
+from ours import fit_briefly
+from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
+from timing import time_in_turns
+
+from sklearn_recvae.datasets import make_interactions
+from sklearn_recvae.inference import block_users
+from sklearn_recvae.interactions import InteractionTensors
+from sklearn_recvae.ranking import mask_entries, top_k
+
+K = 100
+IMPLICIT = "implicit ALS"
+
+
+def measure(quick):
+    """Yield the one measurement."""
+    n_users, n_items = (300, 500) if quick else (100_000, 20_108)
+    X, _, _ = make_interactions(n_users, n_items, mean_interactions=72, random_state=0)
+    model = fit_briefly(X)
+    means = torch.tensor(model.transform(X))
+    tensors = InteractionTensors(X, model.module_.device)
+    contestants = {
+        "sklearn_recvae, recommend": lambda: model.recommend(X, k=K),
+        "sklearn_recvae, without encoding": lambda: rank(model.module_, tensors, means),
+    }
+    missing = []
+    try:
+        recommend = implicit_recommend(X)
+        contestants[IMPLICIT] = recommend
+        contestants[f"{IMPLICIT}, one BLAS thread"] = with_one_blas_thread(recommend)
+    except ImportError as error:
+        missing.append({"name": IMPLICIT, "note": f"not installed ({error})"})
+    timing = time_in_turns(contestants, 2 if quick else 5)
+    medians = timing["medians"]
+    rows = [
+        {"name": name, "value": n_users / seconds, "unit": "users a second"}
+        for name, seconds in medians.items()
+    ]
+    if not missing:
+        best = min(medians[name] for name in medians if name.startswith(IMPLICIT))
+        for row in rows:
+            ratio = best / medians[row["name"]]
+            row["ratios"] = {"the speed of implicit at its best": ratio}
+    yield {
+        "case": f"{K} items for each of {n_users:,} users, {n_items:,} items",
+        "rows": rows + missing,
+        **timing,
+    }
+
+
+@torch.inference_mode()
+def rank(module, X, means):
+    """Rank as `inference.rank` does, given the posterior means."""
+    weight, bias = module.decoder.weight, module.decoder.bias
+    size = block_users(len(weight))
+    for (_, batch), mean in zip(X.batches(size), means.split(size), strict=True):
+        scores = torch.addmm(bias, mean, weight.T)
+        mask_entries(scores, batch.rows, batch.items)
+        top_k(scores, K)
+
+
+def implicit_recommend(X):
+    """Return a function that recommends with ALS factors; random ones cost the same."""
+    from implicit.als import AlternatingLeastSquares
+
+    X = csr_matrix(X)
+    rng = np.random.default_rng(0)
+    n_threads = torch.get_num_threads()
+    als = AlternatingLeastSquares(factors=200, num_threads=n_threads)
+    als.user_factors, als.item_factors = (
+        rng.standard_normal((n, 200), dtype=np.float32) for n in X.shape
+    )
+    users = np.arange(X.shape[0])
+    return lambda: als.recommend(users, X, N=K, filter_already_liked_items=True)
+
+
+def with_one_blas_thread(recommend):
+    """Return a function that limits BLAS, as implicit advises: it has own threads."""
+
+    def run():
+        with threadpool_limits(1, "blas"):
+            recommend()
+
+    return run
