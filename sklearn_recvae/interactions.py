@@ -135,6 +135,35 @@ class Batch(NamedTuple):
         keep = noise >= rate  # (nnz,)
         return self._replace(inputs=self.inputs * keep / (1 - rate))
 
+    def by_item(self, weights, n_items):
+        """Sort the entries by item, each with its weight.
+
+        Parameters
+        ----------
+        weights : torch.Tensor of shape (nnz,)
+            Weight of each entry.
+        n_items : int
+            Number of columns.
+
+        Returns
+        -------
+        ItemEntries
+            Also of items that have no entry.
+        """
+        if self.items.device.type == "cpu":
+            # scipy transposes by counting, ten times as fast as torch sorts.
+            arrays = (weights, self.items, self.offsets)
+            matrix = csr_array(
+                tuple(array.numpy() for array in arrays), shape=(self.n_rows, n_items)
+            ).tocsc()
+            arrays = (matrix.indptr, matrix.indices, matrix.data)
+            return ItemEntries(*(torch.from_numpy(array) for array in arrays))
+        # No shape depends on the data, so the host need not wait for the device.
+        items, order = self.items.sort(stable=True)
+        bounds = torch.arange(n_items + 1, device=items.device)
+        offsets = torch.searchsorted(items, bounds)
+        return ItemEntries(offsets, self.rows[order], weights[order])
+
     def without_empty_inputs(self):
         """Leave out entries whose input is zero, so that no time is spent on them."""
         kept = self.inputs.nonzero()[:, 0]  # (n_kept,)
@@ -145,6 +174,14 @@ class Batch(NamedTuple):
             values=self.values[kept],
             inputs=self.inputs[kept],
         )
+
+
+class ItemEntries(NamedTuple):
+    """Weighted entries of a batch, item by item: the transposed matrix, in CSR form."""
+
+    offsets: torch.Tensor  # (n_items + 1,) where each item's entries begin
+    rows: torch.Tensor  # (nnz,) row of each entry
+    weights: torch.Tensor  # (nnz,)
 
 
 class InteractionTensors:

@@ -4,10 +4,8 @@ A dense ``(batch, n_items)`` input never exists, and of the ``(batch, n_items)``
 logits only a block of rows at a time. All functions work in any floating dtype.
 """
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.sparse import csr_array
 from torch.autograd.function import once_differentiable
 
 # Bytes of logits held at once by the likelihood. On a CPU the block should stay
@@ -85,84 +83,59 @@ class _Linear(torch.autograd.Function):
         return grad_x.to(ctx.dtype), grad_weight.to(ctx.dtype), grad.sum(0), None
 
 
-def sparse_linear(weight, batch):
-    """Multiply the batch's sparse inputs with a weight stored ``(n_items, hidden)``.
+def weighted_row_sums(table, indices, weights, offsets):
+    """Multiply a sparse matrix in CSR form with a table.
 
     Parameters
     ----------
-    weight : torch.Tensor of shape (n_items, hidden)
-        Transposed with respect to :class:`torch.nn.Linear`: a row an item.
-    batch : Batch
-        ``batch.inputs`` are the weights of the items in each row.
+    table : torch.Tensor of shape (n_columns, width)
+        A row for each column of the matrix.
+    indices : torch.Tensor of shape (nnz,)
+        Columns of the entries, row by row.
+    weights : torch.Tensor of shape (nnz,)
+        Values of the entries.
+    offsets : torch.Tensor of shape (n_rows + 1,)
+        Where each row's entries begin, of the same dtype as the indices.
 
     Returns
     -------
-    torch.Tensor of shape (n_rows, hidden)
-        ``inputs @ weight``. On a CPU the gradient of the weight is a sparse tensor,
-        which has the rows of the batch's items only.
+    torch.Tensor of shape (n_rows, width)
+        For each row the weighted sum of the table's rows.
     """
-    return _SparseLinear.apply(weight, batch)
-
-
-class _SparseLinear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, weight, batch):
-        ctx.n_items, ctx.batch = len(weight), batch
-        inputs = batch.inputs.to(weight.dtype)
-        return _weighted_row_sums(weight, batch.items, inputs, batch.offsets)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        return _item_sums(grad.contiguous(), ctx.batch, ctx.n_items), None
-
-
-def _item_sums(table, batch, n_items):
-    """Multiply the transposed inputs of a batch with a table: a sum for each item.
-
-    On a CPU the result is a sparse tensor, which has the rows of the batch's items only;
-    elsewhere it is dense.
-    """
-    inputs = batch.inputs.to(table.dtype)
-    if table.device.type != "cpu":
-        # No shape depends on the data: the host need not wait for it.
-        items, order = batch.items.sort(stable=True)
-        bounds = torch.searchsorted(
-            items, torch.arange(n_items + 1, device=items.device)
-        )
-        return _weighted_row_sums(table, batch.rows[order], inputs[order], bounds)
-    # scipy transposes by counting, ten times as fast as torch sorts.
-    by_row = csr_array(
-        (inputs.numpy(), batch.items.numpy(), batch.offsets.numpy()),
-        shape=(len(table), n_items),
-    )
-    by_item = by_row.tocsc()
-    touched = np.flatnonzero(np.diff(by_item.indptr))
-    # Items in between have no entries, so the next touched one begins where this ends.
-    bounds = np.append(by_item.indptr[touched], by_item.nnz)
-    bounds = bounds.astype(by_item.indices.dtype)
-    rows, inputs, bounds = map(
-        torch.from_numpy, (by_item.indices, by_item.data, bounds)
-    )
-    return torch.sparse_coo_tensor(
-        torch.from_numpy(touched)[None],
-        _weighted_row_sums(table, rows, inputs, bounds),  # (n_touched, width)
-        (n_items, table.shape[1]),
-        is_coalesced=True,
-        check_invariants=False,
-    )
-
-
-def _weighted_row_sums(table, indices, weights, offsets):
-    """Sum rows of a table, as many as between two offsets, each with its weight."""
     return F.embedding_bag(
         indices,
         table,
         offsets,
         mode="sum",
-        per_sample_weights=weights,
+        per_sample_weights=weights.to(table.dtype),
         include_last_offset=True,
     )
+
+
+def item_sums(entries, table, begin, end):
+    """Multiply some rows of a transposed batch with a table.
+
+    Parameters
+    ----------
+    entries : ItemEntries
+        The transposed batch.
+    table : torch.Tensor of shape (n_rows, width)
+        A row for each row of the batch.
+    begin, end : int
+        The range of items.
+
+    Returns
+    -------
+    torch.Tensor of shape (end - begin, width)
+        For each item the weighted sum of the rows that have it.
+    """
+    offsets, rows, weights = entries
+    if end - begin < len(offsets) - 1:  # else the host need not know the offsets
+        offsets = offsets[begin : end + 1]
+        first, last = int(offsets[0]), int(offsets[-1])
+        offsets = offsets - first
+        rows, weights = rows[first:last], weights[first:last]
+    return weighted_row_sums(table, rows, weights, offsets)
 
 
 def mean_log_likelihood(z, weight, bias, batch, *, keys=None, block_bytes=None):
@@ -208,6 +181,7 @@ class _MeanLogLikelihood(torch.autograd.Function):
     def forward(ctx, z, weight, bias, batch, keys, block_items):
         need_z, need_weight, need_bias = ctx.needs_input_grad[:3]
         low_z = z.to(keys[0].dtype)
+        starts = range(0, len(weight), block_items)
         blocks = list(zip(*(key.split(block_items) for key in keys), strict=True))
         log_normalizer = z.new_full((batch.n_rows,), -torch.inf)
         attended = torch.zeros_like(z)  # softmax(W z + b) W
@@ -221,7 +195,7 @@ class _MeanLogLikelihood(torch.autograd.Function):
                 attended += share * product(softmax, block[0].T)
         values = batch.values.to(z.dtype)
         # sum_i x_i w_i, so that sum_i x_i logit_i = z observed + sum_i x_i b_i
-        observed = _weighted_row_sums(weight, batch.items, values, batch.offsets)
+        observed = weighted_row_sums(weight, batch.items, values, batch.offsets)
         totals = batch.totals.to(z.dtype)
         likelihood = ((z * observed).sum(1) - totals * log_normalizer).sum()
         likelihood += values @ bias[batch.items]
@@ -231,20 +205,22 @@ class _MeanLogLikelihood(torch.autograd.Function):
         if need_weight or need_bias:
             # The bias is the weight of one more latent variable, which is always 1.
             extended = torch.cat([z, torch.ones_like(z[:, :1])], dim=1) / batch.n_rows
-            grad_weight, grad_bias = torch.empty_like(weight), torch.empty_like(bias)
-            grads = (grad.split(block_items) for grad in (grad_weight, grad_bias))
-            for block, *parts in zip(blocks, *grads, strict=True):
+            shares = z / batch.n_rows
+            entries = batch.by_item(values, len(weight))
+            grad_weight = torch.empty_like(weight)
+            grad_bias = torch.zeros_like(bias)
+            grad_bias.index_add_(0, batch.items, values / batch.n_rows)
+            for begin, block in zip(starts, blocks, strict=True):
+                end = begin + len(block[1])
                 if len(blocks) > 1:
                     softmax, log_mass = _softmax(low_z, *block)
                 scale = totals * (log_mass - log_normalizer).exp_()
                 # The left factor of a product is read fastest as it lies in memory.
                 left = (extended * -scale[:, None]).to(low_z.dtype).T.contiguous()
                 part = product(left, softmax.T)  # (latent + 1, block_items)
-                parts[0].copy_(part[:-1].T)
-                parts[1].copy_(part[-1])
-            sums = _item_sums(extended, batch._replace(inputs=values), len(weight))
-            _add_rows(grad_weight, sums, slice(None, -1))
-            _add_rows(grad_bias, sums, -1)
+                grad_weight[begin:end] = item_sums(entries, shares, begin, end)
+                grad_weight[begin:end] += part[:-1].T
+                grad_bias[begin:end] += part[-1]
         ctx.save_for_backward(grad_z, grad_weight, grad_bias)
         return likelihood / batch.n_rows
 
@@ -263,13 +239,6 @@ def _softmax(z, keys, offset):
     softmax = torch.softmax(logits, 1, out=logits)
     dtype = torch.promote_types(z.dtype, torch.float32)
     return softmax, top.to(dtype) - softmax.amax(1).to(dtype).log()
-
-
-def _add_rows(total, sums, columns):
-    if sums.is_sparse:
-        total.index_add_(0, sums._indices()[0], sums._values()[:, columns])
-    else:
-        total.add_(sums[:, columns])
 
 
 def keep_freed_memory():

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sklearn_recvae.kernels import linear, sparse_linear
+from sklearn_recvae.kernels import linear, weighted_row_sums
 
 LAYER_NORM_EPS = 0.1
 
@@ -31,10 +31,16 @@ class SparseLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(in_features, out_features))
         self.bias = nn.Parameter(torch.empty(out_features))
 
-    def forward(self, batch, weight=None):
-        """Map a `Batch` to a tensor of shape (n_rows, out_features)."""
-        weight = self.weight if weight is None else weight
-        return sparse_linear(weight, batch) + self.bias
+    def forward(self, batch, sums=None):
+        """Map a `Batch` to a tensor of shape (n_rows, out_features).
+
+        `sums` is the batch times the weight, where it is at hand already.
+        """
+        if sums is None:
+            sums = weighted_row_sums(
+                self.weight, batch.items, batch.inputs, batch.offsets
+            )
+        return sums + self.bias
 
 
 def swish(x, matmul_dtype):
@@ -75,13 +81,12 @@ class Encoder(nn.Module):
         # Mean and log-variance side by side: one product instead of two.
         self.posterior = nn.Linear(hidden_dim, 2 * latent_dim)
 
-    def forward(self, batch, matmul_dtype=None, input_weight=None):
+    def forward(self, batch, matmul_dtype=None, sums=None):
         """Map a `Batch` to mean and log-variance, each (n_rows, latent_dim).
 
-        `input_weight` stands in for the weight of the first layer, with rows for the
-        items as the batch numbers them.
+        `sums` is the batch times the first weight, where it is at hand already.
         """
-        pre = self.input(batch, input_weight)
+        pre = self.input(batch, sums)
         h = self.norms[0](swish(pre, matmul_dtype))  # (n_rows, hidden)
         skip = h  # sum of all outputs so far
         for layer, norm in zip(self.hidden, self.norms[1:], strict=True):

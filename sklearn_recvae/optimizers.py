@@ -1,8 +1,9 @@
-"""Adam for the first layer, whose gradient has only the rows of the batch's items.
+"""Adam for the first layer, of whose weight a batch touches only some rows.
 
-A row without gradient still moves in Adam: its moments decay, and it follows what is
-left of them. With a large catalogue these are nearly all rows, and to move them in each
-step would take most of the time. `TableAdam` lets them fall behind and catches them up,
+The gradient is the transposed batch times what comes back to the layer; it is never
+held whole. A row without gradient still moves in Adam: its moments decay, and it
+follows what is left of them. With a large catalogue these are nearly all rows, and to
+move them in each step would take most of the time: they fall behind, and are caught up,
 all missed steps at once, before they are read.
 """
 
@@ -10,17 +11,21 @@ import numpy as np
 import torch
 from torch.optim.adam import adam
 
+from sklearn_recvae.kernels import item_sums, weighted_row_sums
+
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # the defaults of torch.optim.Adam
 
-# Where a batch has a larger share of the rows, one pass over all of them is faster.
-DENSE_SHARE = 0.15
+# Rows are left behind once a batch has less than the first share of them, and until one
+# has more than the second: then one pass over all of them is faster.
+DEFERRED_SHARES = 0.15, 0.3
 
-# Rows that are caught up at once, so that temporaries stay in the cache.
-CHUNK_ROWS = 512
+# Memory of temporaries, small enough that a CPU keeps them in its cache.
+CHUNK_BYTES = 2**20
+GRADIENT_BYTES = 8 * 2**20
 
 
-class TableAdam:
-    """Adam for a table whose gradient is sparse, with the result of the dense one.
+class InputAdam:
+    """The product of batches with a table, and Adam for the table.
 
     In a step s without gradient, Adam moves a row with moments m and v by ::
 
@@ -46,8 +51,7 @@ class TableAdam:
         self.n_steps = 0
         self._row_steps = torch.zeros(len(weight), dtype=torch.int64)  # on the CPU
         self._up_to_date()
-        self._selected = None
-        self._dense_gradient = self._filled_rows = None
+        self._entries = self._selected = None
 
     def _up_to_date(self):
         """Note that no row is behind."""
@@ -58,69 +62,90 @@ class TableAdam:
         self._moments = np.zeros((4, 1))
 
     @torch.no_grad()
-    def select(self, items):
-        """Choose the rows that the next step is about.
+    def look_up(self, batch):
+        """Multiply a batch with the table; the next step is about it.
 
         Parameters
         ----------
-        items : torch.Tensor of shape (nnz,)
-            Indices of rows, maybe repeated.
+        batch : Batch
+            Its inputs are what is multiplied.
 
         Returns
         -------
-        weight : torch.Tensor of shape (n_selected, width)
-            Current rows, a leaf of autograd whose gradient `step` uses: those of the
-            items in ascending order, or the whole table.
-        items : torch.Tensor of shape (nnz,)
-            Where the items are in it.
+        torch.Tensor of shape (n_rows, width)
+            A leaf of autograd: its gradient is what `step` wants.
         """
+        self._entries = batch.by_item(batch.inputs, len(self.weight))
         self._selected = None
+        weight, items = self.weight, batch.items
         if items.device.type == "cpu":
-            present = torch.zeros(len(self.weight), dtype=torch.bool)
-            present[items] = True
-            rows = present.nonzero()[:, 0]  # (n_selected,)
-            if len(rows) <= DENSE_SHARE * len(self.weight):
+            rows = self._entries.offsets.diff().nonzero()[:, 0]  # (n_selected,)
+            share = DEFERRED_SHARES[self._first_step < self.n_steps]
+            if len(rows) <= share * len(weight):
                 tables = self._caught_up(rows)
                 self._selected = rows, tables
-                return tables[0].requires_grad_(), torch.searchsorted(rows, items)
-        self.catch_up()
-        return self.weight, items
+                weight, items = tables[0], torch.searchsorted(rows, items)
+        if self._selected is None:
+            self.catch_up()
+        sums = weighted_row_sums(weight, items, batch.inputs, batch.offsets)
+        return sums.requires_grad_()
 
     @torch.no_grad()
-    def step(self):
-        """Take a step with the gradient of what was selected, and forget it."""
+    def step(self, gradient):
+        """Take a step of Adam.
+
+        Parameters
+        ----------
+        gradient : torch.Tensor of shape (n_rows, width)
+            With respect to what `look_up` returned.
+        """
         if self._selected is None:
-            gradient, self.weight.grad = self.weight.grad, None
-            if gradient.is_sparse:
-                gradient = self._fill_dense_gradient(gradient)
-            self._adam(self.weight, gradient, self.mean, self.square)
-            self._up_to_date()
+            self._step_all(gradient)
         else:
-            rows, tables = self._selected
-            gradient = tables[0].grad
-            if gradient.is_sparse:
-                gradient = gradient._values()  # every selected row has an entry
-            self._adam(tables[0].detach(), gradient, *tables[1:])
-            self._write(rows, tables)
-            self._add_missed_step()
-            self._row_steps[rows] = self.n_steps
-            self._selected = None
+            self._step_selected(gradient, *self._selected)
+        self._entries = self._selected = None
+
+    def _step_all(self, gradient):
+        n_rows, width = self.weight.shape
+        size = n_rows
+        if gradient.device.type == "cpu":
+            size = max(1, GRADIENT_BYTES // (width * gradient.itemsize))
+        for begin in range(0, n_rows, size):
+            end = min(begin + size, n_rows)
+            part = item_sums(self._entries, gradient, begin, end)
+            self._adam([table[begin:end] for table in self._tables()], part)
+        self.n_steps += 1
+        self._up_to_date()
+
+    def _step_selected(self, gradient, rows, tables):
+        offsets, columns, weights = self._entries
+        # Rows in between have no entries: the next selected one begins where this ends.
+        offsets = torch.cat([offsets[rows], offsets[-1:]])
+        part = weighted_row_sums(gradient, columns, weights, offsets)
+        self._adam(tables, part)
+        self._write(rows, tables)
+        self.n_steps += 1
+        self._add_missed_step()
+        self._row_steps[rows] = self.n_steps
 
     @torch.no_grad()
     def catch_up(self):
         """Bring all rows to where the dense Adam would have them by now."""
         if self._first_step == self.n_steps:
             return
-        for rows in torch.arange(len(self.weight)).split(CHUNK_ROWS):
+        for rows in torch.arange(len(self.weight)).split(self._chunk_rows()):
             self._write(rows, self._caught_up(rows))
         self._up_to_date()
 
+    def _tables(self):
+        return self.weight.detach(), self.mean, self.square
+
+    def _chunk_rows(self):
+        return max(1, CHUNK_BYTES // (self.weight.shape[1] * self.weight.itemsize))
+
     def _caught_up(self, rows):
         """Copy weight, mean and square of some rows, and make up for missed steps."""
-        tables = [
-            table.detach().index_select(0, rows)
-            for table in (self.weight, self.mean, self.square)
-        ]
+        tables = [table.index_select(0, rows) for table in self._tables()]
         last_steps = self._row_steps[rows]
         n_missed = (self.n_steps - last_steps).double()
         factors = [
@@ -131,8 +156,9 @@ class TableAdam:
             BETA2**n_missed,
         ]
         factors = torch.stack(factors).to(self.weight.dtype)[..., None]
-        for begin in range(0, len(rows), CHUNK_ROWS):
-            chunk = slice(begin, begin + CHUNK_ROWS)
+        size = self._chunk_rows()
+        for begin in range(0, len(rows), size):
+            chunk = slice(begin, begin + size)
             weight, mean, square = (table[chunk] for table in tables)
             w1, e1, w2, e2, mean_decay, square_decay = factors[:, chunk]  # (chunk, 1)
             root = square.sqrt()
@@ -143,23 +169,20 @@ class TableAdam:
             square *= square_decay
         return tables
 
-    def _write(self, rows, tables):
-        for table, part in zip(
-            (self.weight, self.mean, self.square), tables, strict=True
-        ):
-            table.index_copy_(0, rows, part.detach())
+    def _write(self, rows, parts):
+        for table, part in zip(self._tables(), parts, strict=True):
+            table.index_copy_(0, rows, part)
 
-    def _adam(self, weight, gradient, mean, square):
-        """Take a step with the fused kernel of torch."""
-        n_steps = torch.tensor(float(self.n_steps), device=weight.device)
-        self.n_steps += 1
+    def _adam(self, tables, gradient):
+        """Take a step with the fused kernel of torch, in place."""
+        weight, mean, square = tables
         adam(
             [weight],
             [gradient],
             [mean],
             [square],
             max_exp_avg_sqs=[],
-            state_steps=[n_steps],  # of before the step
+            state_steps=[torch.tensor(float(self.n_steps), device=weight.device)],
             fused=True,
             amsgrad=False,
             beta1=BETA1,
@@ -178,18 +201,6 @@ class TableAdam:
         w = BETA1**n_missed / (1 - BETA1**step) * e
         self._moments += w * e ** np.arange(4)[:, None]
         self._moments = np.pad(self._moments, [(0, 0), (0, 1)])
-
-    def _fill_dense_gradient(self, gradient):
-        """Spread the rows over a buffer that is allocated and zeroed only once."""
-        # Autograd forgets that rows are unique, so the public names would sort.
-        rows, values = gradient._indices()[0], gradient._values()
-        if self._dense_gradient is None:
-            self._dense_gradient = torch.zeros_like(self.mean)
-        else:
-            self._dense_gradient.index_fill_(0, self._filled_rows, 0)
-        self._dense_gradient.index_copy_(0, rows, values)
-        self._filled_rows = rows
-        return self._dense_gradient
 
 
 def _two_point_quadrature(moments):

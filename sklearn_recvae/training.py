@@ -14,7 +14,7 @@ import torch
 
 from sklearn_recvae import objective
 from sklearn_recvae.kernels import keep_freed_memory, mean_log_likelihood
-from sklearn_recvae.optimizers import TableAdam
+from sklearn_recvae.optimizers import InputAdam
 
 # Users encoded at once where nothing is trained.
 ENCODE_BATCH_SIZE = 1024
@@ -40,7 +40,7 @@ class TrainingState(NamedTuple):
     """What lives on from one call of fit or partial_fit to the next."""
 
     module: torch.nn.Module
-    input_optimizer: TableAdam  # of the encoder's first weight
+    input_optimizer: InputAdam  # of the encoder's first weight
     encoder_optimizer: torch.optim.Optimizer  # of the rest of the encoder
     decoder_optimizer: torch.optim.Optimizer
     generator: torch.Generator
@@ -65,7 +65,7 @@ def new_training_state(module, seed):
     others = [weight for weight in module.encoder.parameters() if weight is not table]
     return TrainingState(
         module,
-        TableAdam(table),
+        InputAdam(table),
         torch.optim.Adam(others, fused=True),
         torch.optim.Adam(module.decoder.parameters(), fused=True),
         torch.Generator(module.device).manual_seed(seed),
@@ -163,15 +163,13 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
         weight = decoder.weight if joint else decoder.weight.detach()
         bias = decoder.bias if joint else decoder.bias.detach()
         keys = None if joint else self._keys()
-        sums = torch.zeros(2, dtype=torch.float32, device=self.X.device)
+        totals = torch.zeros(2, dtype=torch.float32, device=self.X.device)
         for users, batch in self._shuffled_batches():
             noised = self._without_empty_inputs(
                 batch.dropout(self.noise_rate, self.generator)
             )
-            input_weight, items = self.input_optimizer.select(noised.items)
-            mean, log_variance = self.module.encoder(
-                noised._replace(items=items), self.matmul_dtype, input_weight
-            )
+            sums = self.input_optimizer.look_up(noised)
+            mean, log_variance = self.module.encoder(noised, self.matmul_dtype, sums)
             z, noise = objective.sample(mean, log_variance, self.generator)
             likelihood = mean_log_likelihood(
                 z, weight, bias, batch, keys=keys or self._keys()
@@ -185,12 +183,12 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
             kl = objective.kl_divergence(noise, log_variance, log_prior)
             kl_weight = objective.kl_weight(batch.totals, self.gamma, self.beta)
             ((kl_weight * kl).mean() - likelihood).backward()
-            self.input_optimizer.step()
+            self.input_optimizer.step(sums.grad)
             self._step(self.encoder_optimizer)
             if joint:
                 self._step(self.decoder_optimizer)
-            sums += torch.stack([likelihood, kl.mean()]).detach() * batch.n_rows
-        return sums / self.X.shape[0]
+            totals += torch.stack([likelihood, kl.mean()]).detach() * batch.n_rows
+        return totals / self.X.shape[0]
 
     def _decoder_epoch(self):
         """Update the decoder on the likelihood, which alone depends on it."""

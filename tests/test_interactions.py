@@ -142,6 +142,33 @@ def test_dropout_of_rate_zero_changes_nothing():
 
 
 @settings(deadline=None)
+@given(dense=MATRICES)
+def test_by_item_is_the_transposed_batch(dense):
+    n_users, n_items = dense.shape
+    batch = tensors(dense).batch(torch.arange(n_users))
+    entries = batch.by_item(batch.values, n_items)
+    assert entries.offsets.dtype == entries.rows.dtype  # as embedding_bag wants them
+    transposed = sp.csr_array(
+        (entries.weights, entries.rows, entries.offsets), shape=(n_items, n_users)
+    )
+    assert_array_equal(transposed.toarray(), np.float32(dense).T)
+
+
+@settings(deadline=None)
+@given(dense=MATRICES)
+def test_by_item_away_from_the_cpu_has_no_shape_that_depends_on_the_data(dense):
+    # On the meta device there are no values: whatever asks for one raises.
+    n_users, n_items = dense.shape
+    batch = tensors(dense).batch(torch.arange(n_users))
+    elsewhere = type(batch)(*(field.to("meta") for field in batch))
+    entries = elsewhere.by_item(elsewhere.values, n_items)
+    for got, expected in zip(
+        entries, batch.by_item(batch.values, n_items), strict=True
+    ):
+        assert got.shape == expected.shape
+
+
+@settings(deadline=None)
 @given(dense=MATRICES, seed=st.integers(0, 99))
 def test_without_empty_inputs_is_the_same_input_in_fewer_entries(dense, seed):
     n_users, n_items = dense.shape

@@ -7,7 +7,7 @@ import torch
 
 from sklearn_recvae.interactions import InteractionTensors, as_csr
 from sklearn_recvae.network import build_recvae
-from sklearn_recvae.optimizers import TableAdam
+from sklearn_recvae.optimizers import InputAdam
 from sklearn_recvae.training import (
     Trainer,
     auto_batch_size,
@@ -268,7 +268,7 @@ def test_both_optimisers_are_adam_with_a_state_of_their_own():
     optimizers = trainer.encoder_optimizer, trainer.decoder_optimizer
     encoder, decoder = trainer.module.encoder, trainer.module.decoder
     table = trainer.input_optimizer
-    assert type(table) is TableAdam
+    assert type(table) is InputAdam
     assert table.weight is encoder.input.weight
     assert table.lr == PARAMETERS["learning_rate"]
     rest = [p for p in encoder.parameters() if p is not table.weight]
