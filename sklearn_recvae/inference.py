@@ -7,10 +7,12 @@ blocks of users, so that only what is returned is as large as the matrix asked f
 import numpy as np
 import torch
 
+from sklearn_recvae.kernels import keep_freed_memory, product
 from sklearn_recvae.ranking import NO_ITEM, mask_entries, top_k
 
-# Memory for the float32 scores of one block of users, in bytes.
-SCORES_BYTES = 64 * 2**20
+# Memory for the float32 scores of one block of users, in bytes. The C library reuses
+# blocks of this size, see `keep_freed_memory`.
+SCORES_BYTES = 24 * 2**20
 MAX_BLOCK_USERS = 1024
 
 
@@ -68,7 +70,8 @@ def decode(module, Z):
         z = torch.tensor(
             np.ascontiguousarray(Z[begin : begin + size]), device=module.device
         )
-        block = module.decoder(z).softmax(1)  # (block, n_items)
+        logits = product(z, module.decoder.weight, module.decoder.bias)
+        block = logits.softmax(1)  # (block, n_items)
         probabilities[begin : begin + size] = block.cpu().numpy()
     return probabilities
 
@@ -111,9 +114,10 @@ def rank(module, X, k, *, exclude_seen=True, candidates=None):
     all_items = np.empty((n_users, k), dtype=np.int64)
     all_scores = np.empty((n_users, k), dtype=np.float32)
     size = block_users(len(weight))
+    keep_freed_memory()
     for number, (_, batch) in enumerate(X.batches(size)):
         mean = _posterior_mean(module, batch)
-        scores = torch.addmm(bias, mean, weight.T)  # (block, n_candidates)
+        scores = product(mean, weight, bias)  # (block, n_candidates)
         rows, seen = batch.rows, batch.items
         if candidates is not None:
             seen = place[seen]
