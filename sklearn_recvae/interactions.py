@@ -184,6 +184,14 @@ class ItemEntries(NamedTuple):
     weights: torch.Tensor  # (nnz,)
 
 
+def _as_tensor(array, device):
+    """Share the memory of an array, only to read it, where torch can."""
+    array = np.ascontiguousarray(array)
+    # torch warns of arrays that are read-only.
+    tensor = torch.from_numpy(array) if array.flags.writeable else torch.tensor(array)
+    return tensor.to(device)
+
+
 class InteractionTensors:
     """An interaction matrix that lives on a torch device and hands out batches.
 
@@ -204,8 +212,8 @@ class InteractionTensors:
         # An empty row has norm 0 and no entries: any finite scale will do.
         scales = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
         self._indptr = torch.tensor(X.indptr, dtype=torch.int64, device=device)
-        self._items = torch.tensor(np.ascontiguousarray(X.indices), device=device)
-        self._values = torch.tensor(np.ascontiguousarray(X.data), device=device)
+        self._items = _as_tensor(X.indices, device)
+        self._values = _as_tensor(X.data, device)
         self._scales = torch.tensor(scales, dtype=torch.float32, device=device)
         self._totals = torch.tensor(X.sum(axis=1), dtype=torch.float32, device=device)
 
