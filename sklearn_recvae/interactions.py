@@ -217,12 +217,28 @@ class InteractionTensors:
         self._scales = torch.tensor(scales, dtype=torch.float32, device=device)
         self._totals = torch.tensor(X.sum(axis=1), dtype=torch.float32, device=device)
 
-    def batch(self, users):
-        """Gather the rows `users`, an int64 tensor on the device, as a `Batch`."""
+    def batch(self, users, n_entries=None):
+        """Gather some rows as a `Batch`.
+
+        Parameters
+        ----------
+        users : torch.Tensor of shape (n_rows,)
+            int64 row indices, on the device.
+        n_entries : int, default=None
+            How many entries they have, so that the host need not wait for a device to
+            say it.
+
+        Returns
+        -------
+        Batch
+            In the order of `users`.
+        """
         starts = self._indptr[users]
         lengths = self._indptr[users + 1] - starts
         offsets = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
-        rows = torch.arange(len(users), device=self.device).repeat_interleave(lengths)
+        rows = torch.arange(len(users), device=self.device).repeat_interleave(
+            lengths, output_size=n_entries
+        )
         positions = torch.arange(len(rows), device=self.device)
         positions += (starts - offsets[:-1])[rows]  # (nnz,)
         values = self._values[positions]
@@ -239,5 +255,9 @@ class InteractionTensors:
         """Yield ``(users, batch)`` over all users, in `order` or as they stand."""
         if order is None:
             order = torch.arange(self.shape[0], device=self.device)
-        for users in order.split(batch_size):
-            yield users, self.batch(users)
+        batches = order.split(batch_size)
+        lengths = self._indptr.diff()[order].split(batch_size)
+        # The only wait for the device in a pass.
+        counts = torch.stack([length.sum() for length in lengths]).tolist()
+        for users, n_entries in zip(batches, counts, strict=True):
+            yield users, self.batch(users, n_entries)

@@ -182,7 +182,7 @@ class InputAdam:
             [mean],
             [square],
             max_exp_avg_sqs=[],
-            state_steps=[torch.tensor(float(self.n_steps), device=weight.device)],
+            state_steps=[weight.new_full((), self.n_steps, dtype=torch.float32)],
             fused=True,
             amsgrad=False,
             beta1=BETA1,

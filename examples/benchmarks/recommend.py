@@ -14,6 +14,7 @@ from timing import time_in_turns
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.inference import block_users
 from sklearn_recvae.interactions import InteractionTensors
+from sklearn_recvae.kernels import product
 from sklearn_recvae.ranking import mask_entries, top_k
 
 K = 100
@@ -62,7 +63,7 @@ def rank(module, X, means):
     weight, bias = module.decoder.weight, module.decoder.bias
     size = block_users(len(weight))
     for (_, batch), mean in zip(X.batches(size), means.split(size), strict=True):
-        scores = torch.addmm(bias, mean, weight.T)
+        scores = product(mean, weight, bias)
         mask_entries(scores, batch.rows, batch.items)
         top_k(scores, K)
 

@@ -5,6 +5,8 @@ rounds in which nothing else kept the machine busy. Sections, by default all of 
 
 - step: a training cycle beside a dense implementation of the same formulas
 - peers: a training iteration beside the RecVAE of other packages
+- floor: a training cycle beside the least time that its arithmetic takes here
+- techniques: an iteration with one of what makes it fast taken away
 - growth: an iteration against users, items, interactions, latent_dim, batch_size
 - recommend: users a second, beside the ALS of implicit
 - validation: its share of an iteration
@@ -12,7 +14,7 @@ rounds in which nothing else kept the machine busy. Sections, by default all of 
 
 The peers are optional; `peers.py` says how to install them.
 
-    python -m pip install -c constraints.txt ".[examples]" psutil implicit
+    python -m pip install -c constraints.txt ".[examples,benchmark]"
     python examples/benchmarks/suite.py --json benchmarks.json
     python examples/benchmarks/plots.py benchmarks.json --out figures/
 """
@@ -23,11 +25,13 @@ import json
 import sys
 from pathlib import Path
 
+import floor
 import growth
 import memory_cases
 import peers
 import recommend
 import step
+import techniques
 import validation
 from machine import describe_machine
 from rich.console import Console
@@ -36,6 +40,8 @@ from rich.table import Table
 SECTIONS = {
     "step": step.measure,
     "peers": peers.measure,
+    "floor": floor.measure,
+    "techniques": techniques.measure,
     "growth": growth.measure,
     "recommend": recommend.measure,
     "validation": validation.measure,

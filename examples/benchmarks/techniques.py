@@ -1,0 +1,85 @@
+"""What single techniques give: a training iteration with one of them taken away."""
+
+from contextlib import ExitStack
+from unittest.mock import patch
+
+import torch
+from ours import precisions, training_iteration
+from timing import time_in_turns
+
+from sklearn_recvae import kernels, optimizers, training
+from sklearn_recvae.datasets import make_interactions
+
+ALL = "all"
+
+
+def measure(quick):
+    """Yield the measurement of a common and of a large catalogue."""
+    n_batches = 2 if quick else 4
+    for n_items in [600] if quick else [20_108, 240_000]:
+        X, _, _ = make_interactions(
+            n_batches * 500, n_items, mean_interactions=72, random_state=0
+        )
+        best = precisions()[-1]
+        contestants = {ALL: training_iteration(X, precision=best)}
+        if best == "mixed":
+            contestants["float32 products"] = training_iteration(X, precision="float32")
+        for name, replacements in techniques().items():
+            run = training_iteration(X, precision=best)
+            contestants[f"without {name}"] = replaced(run, replacements)
+        timing = time_in_turns(contestants, 2 if quick else 5)
+        medians = timing["medians"]
+        yield {
+            "case": f"iteration on {X.shape[0]:,} users, {n_items:,} items, {best}",
+            "rows": [
+                {
+                    "name": name,
+                    "value": seconds,
+                    "unit": "s",
+                    "ratios": {"the time with all": seconds / medians[ALL]},
+                }
+                for name, seconds in medians.items()
+            ],
+            **timing,
+        }
+
+
+def techniques():
+    """Name what is taken away, and what stands in for it."""
+    return {
+        "the product of oneDNN": [(kernels, "_ONEDNN_LINEAR", None)],
+        "dropping dropped entries": [
+            (training.Trainer, "_without_empty_inputs", staticmethod(lambda b: b))
+        ],
+        "deferring rows in Adam": [(optimizers, "DEFERRED_SHARES", (0, 0))],
+        "gradient blocks in Adam": [(optimizers, "GRADIENT_BYTES", 2**40)],
+        "blocks of logits": [(kernels, "BLOCK_BYTES", {"cpu": 2**40})],
+        "the prior's gradient by hand": [
+            (training.objective, "log_composite_prior", prior_by_autograd)
+        ],
+    }
+
+
+def prior_by_autograd(z, old_mean, old_log_variance, weights):
+    """Compute the composite prior's log-density, its gradient left to autograd."""
+    normal = torch.distributions.Normal
+    wide = torch.exp(torch.tensor(training.objective.WIDE_LOG_VARIANCE / 2))
+    terms = [
+        normal(0.0, 1.0).log_prob(z),
+        normal(old_mean, (0.5 * old_log_variance).exp()).log_prob(z),
+        normal(0.0, wide).log_prob(z),
+    ]
+    logs = torch.tensor(weights).log()
+    return torch.logsumexp(torch.stack(terms) + logs[:, None, None], 0).sum(1)
+
+
+def replaced(run, replacements):
+    """Return a function that runs another with some attributes replaced."""
+
+    def patched():
+        with ExitStack() as stack:
+            for owner, name, value in replacements:
+                stack.enter_context(patch.object(owner, name, value))
+            run()
+
+    return patched
