@@ -1,6 +1,6 @@
 """A training cycle beside the dense partner: three encoder steps and one decoder step.
 
-The refresh of the old posteriors is part of it. A round runs the cycle on four batches,
+The refresh of the old posteriors is part of it. A round runs the cycle on two batches,
 so that what is done once an iteration counts for a fair share.
 """
 
@@ -10,7 +10,7 @@ from timing import time_in_turns
 
 from sklearn_recvae.datasets import make_interactions
 
-N_BATCHES = 4
+N_BATCHES = 2
 PLAIN = "dense partner"
 LEAN = "dense partner, fused Adam, idle half frozen"
 
@@ -34,7 +34,7 @@ def measure(quick):
         for precision in precisions():
             run = training_iteration(X, batch_size, precision=precision)
             contestants[f"sklearn_recvae, {precision}"] = run
-        timing = time_in_turns(contestants, 2 if quick else 7)
+        timing = time_in_turns(contestants, 2 if quick else 5)
         medians = timing["medians"]
         yield {
             "case": f"{n_items:,} items, batch {batch_size}, "
