@@ -114,7 +114,7 @@ def rank(module, X, k, *, exclude_seen=True, candidates=None):
     all_items = np.empty((n_users, k), dtype=np.int64)
     all_scores = np.empty((n_users, k), dtype=np.float32)
     size = block_users(len(weight))
-    keep_freed_memory()
+    kept_memory = keep_freed_memory()
     for number, (_, batch) in enumerate(X.batches(size)):
         mean = _posterior_mean(module, batch)
         scores = product(mean, weight, bias)  # (block, n_candidates)
@@ -130,6 +130,7 @@ def rank(module, X, k, *, exclude_seen=True, candidates=None):
         block = slice(number * size, number * size + size)
         all_items[block] = items.cpu().numpy()
         all_scores[block] = values.cpu().numpy()
+    del kept_memory
     return all_items, all_scores
 
 

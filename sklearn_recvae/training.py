@@ -125,7 +125,7 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
         self.input_optimizer.lr = learning_rate
-        keep_freed_memory()
+        self._kept_memory = keep_freed_memory()
         self._refresh_posterior()
 
     @torch.enable_grad()  # also where the caller has switched gradients off

@@ -19,7 +19,7 @@ def time_in_turns(contestants, rounds):
     Parameters
     ----------
     contestants : dict of callable
-        Each is run once to warm up, and then once a round.
+        Each is run twice a round, and the second run is timed.
     rounds : int
         Number of quiet rounds needed. Three times as many are tried at most.
 
@@ -29,8 +29,6 @@ def time_in_turns(contestants, rounds):
         "medians" has the seconds of each contestant over the quiet rounds (over all of
         them if none was quiet), "rounds" has every round as it was measured.
     """
-    for run in contestants.values():
-        run()
     records = []
     n_quiet = 0
     while n_quiet < rounds and len(records) < MAX_TRIES * rounds:
@@ -53,6 +51,7 @@ def _time_round(contestants):
     seconds = {}
     begin, foreign = time.perf_counter(), -_foreign_seconds()
     for name, run in contestants.items():
+        run()  # so that caches and the memory at hand are not those of the one before
         start = time.perf_counter()
         run()
         seconds[name] = time.perf_counter() - start
