@@ -7,7 +7,8 @@ blocks of users, so that only what is returned is as large as the matrix asked f
 import numpy as np
 import torch
 
-from sklearn_recvae.kernels import keep_freed_memory, product
+from sklearn_recvae._hardware import keep_freed_memory
+from sklearn_recvae.kernels import product
 from sklearn_recvae.ranking import NO_ITEM, mask_entries, top_k
 
 # Memory for the float32 scores of one block of users, in bytes. The C library reuses
@@ -114,7 +115,7 @@ def rank(module, X, k, *, exclude_seen=True, candidates=None):
     all_items = np.empty((n_users, k), dtype=np.int64)
     all_scores = np.empty((n_users, k), dtype=np.float32)
     size = block_users(len(weight))
-    kept_memory = keep_freed_memory()
+    _kept_memory = keep_freed_memory()  # until this returns
     for number, (_, batch) in enumerate(X.batches(size)):
         mean = _posterior_mean(module, batch)
         scores = product(mean, weight, bias)  # (block, n_candidates)
@@ -130,7 +131,6 @@ def rank(module, X, k, *, exclude_seen=True, candidates=None):
         block = slice(number * size, number * size + size)
         all_items[block] = items.cpu().numpy()
         all_scores[block] = values.cpu().numpy()
-    del kept_memory
     return all_items, all_scores
 
 

@@ -239,23 +239,3 @@ def _softmax(z, keys, offset):
     softmax = torch.softmax(logits, 1, out=logits)
     dtype = torch.promote_types(z.dtype, torch.float32)
     return softmax, top.to(dtype) - softmax.amax(1).to(dtype).log()
-
-
-def keep_freed_memory():
-    """Have the C library reuse freed blocks instead of handing them back.
-
-    glibc maps large blocks anew each time, and every page of them costs a fault when it
-    is first touched. But the size from which on it does so rises to that of the largest
-    mapped block freed so far, up to 32 MB (mallopt(3), M_MMAP_THRESHOLD); so one is
-    freed here. It also hands back what is free at the upper end of its memory; so
-    blocks are taken from there, and the uppermost is returned. None of them is ever
-    touched, and elsewhere this does nothing.
-
-    Returns
-    -------
-    torch.Tensor
-        While it is held, what is free below it is kept.
-    """
-    torch.empty(32 * 2**20 - 2**16, dtype=torch.uint8)
-    blocks = [torch.empty(16 * 2**20, dtype=torch.uint8) for _ in range(16)]
-    return max(blocks, key=torch.Tensor.data_ptr)

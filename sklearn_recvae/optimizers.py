@@ -35,7 +35,7 @@ class InputAdam:
     is ``-lr m sum_j w_j / (sqrt(v) + e_j)``, in which w_j and e_j depend on the numbers
     of the steps only. e_j is eps times a slowly varying factor, so two terms do for all
     k: those of the Gauss quadrature, with the same first four moments of e_j. This is
-    exact for eps = 0 and for k <= 2, and within the rounding of float32 else.
+    exact for eps = 0, and close as long as gradients are much larger than eps.
 
     Parameters
     ----------

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 
 from sklearn_recvae import objective
-from sklearn_recvae.kernels import keep_freed_memory, mean_log_likelihood
+from sklearn_recvae._hardware import keep_freed_memory
+from sklearn_recvae.kernels import mean_log_likelihood
 from sklearn_recvae.optimizers import InputAdam
 
 # Users encoded at once where nothing is trained.

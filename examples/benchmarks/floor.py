@@ -9,8 +9,9 @@ import torch
 from ours import precisions, training_iteration
 from timing import time_in_turns
 
+from sklearn_recvae._hardware import keep_freed_memory
 from sklearn_recvae.datasets import make_interactions
-from sklearn_recvae.kernels import keep_freed_memory, product
+from sklearn_recvae.kernels import product
 
 N_BATCHES, BATCH, LATENT, HIDDEN, N_LAYERS = 4, 500, 200, 600, 5
 N_REPEATS = 10
