@@ -37,14 +37,15 @@ def product(a, b, bias=None):
     torch.Tensor of shape (n, p)
         In the dtype of the factors.
     """
-    on_cpu = a.device.type == "cpu"
-    if _ONEDNN_LINEAR and on_cpu and a.dtype in (torch.float32, torch.bfloat16):
+    # Of two bfloat16 matrices torch's own product is oneDNN's, unless there is a bias.
+    dtypes = [torch.float32] if bias is None else [torch.float32, torch.bfloat16]
+    if _ONEDNN_LINEAR and a.device.type == "cpu" and a.dtype in dtypes:
         return _ONEDNN_LINEAR(a, b, bias, "none", [], "")
     return a @ b.T if bias is None else torch.addmm(bias, a, b.T)
 
 
-def linear(x, weight, bias, *, matmul_dtype=None):
-    """Compute ``x @ weight.T + bias`` with all its products in `matmul_dtype`.
+def linear(x, weight, bias, skip=None, *, matmul_dtype=None):
+    """Compute ``x @ weight.T + bias + skip`` with all its products in `matmul_dtype`.
 
     Parameters
     ----------
@@ -54,6 +55,8 @@ def linear(x, weight, bias, *, matmul_dtype=None):
         As in :class:`torch.nn.Linear`.
     bias : torch.Tensor of shape (out_features,)
         As in :class:`torch.nn.Linear`.
+    skip : torch.Tensor of shape (n_rows, out_features), default=None
+        What a skip connection adds.
     matmul_dtype : torch.dtype, default=None
         None is the dtype of x.
 
@@ -62,16 +65,17 @@ def linear(x, weight, bias, *, matmul_dtype=None):
     torch.Tensor of shape (n_rows, out_features)
         In the dtype of x, as are the gradients.
     """
-    return _Linear.apply(x, weight, bias, matmul_dtype or x.dtype)
+    return _Linear.apply(x, weight, bias, skip, matmul_dtype or x.dtype)
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, matmul_dtype):
+    def forward(ctx, x, weight, bias, skip, matmul_dtype):
         low_x, low_weight = x.to(matmul_dtype), weight.to(matmul_dtype)
         ctx.save_for_backward(low_x, low_weight)
         ctx.dtype = x.dtype
-        return product(low_x, low_weight).to(x.dtype) + bias
+        out = product(low_x, low_weight).to(x.dtype).add_(bias)
+        return out if skip is None else out.add_(skip)
 
     @staticmethod
     @once_differentiable
@@ -80,7 +84,9 @@ class _Linear(torch.autograd.Function):
         low_grad = grad.to(low_x.dtype)
         grad_x = product(low_grad, low_weight.T)
         grad_weight = product(low_grad.T, low_x.T)
-        return grad_x.to(ctx.dtype), grad_weight.to(ctx.dtype), grad.sum(0), None
+        grad_skip = grad if ctx.needs_input_grad[3] else None
+        grad_x, grad_weight = grad_x.to(ctx.dtype), grad_weight.to(ctx.dtype)
+        return grad_x, grad_weight, grad.sum(0), grad_skip, None
 
 
 def weighted_row_sums(table, indices, weights, offsets):
@@ -234,8 +240,19 @@ class _MeanLogLikelihood(torch.autograd.Function):
 def _softmax(z, keys, offset):
     """Softmax over the items of one block, and the log of its normaliser."""
     logits = product(z, keys, offset)  # (n_rows, block_items)
-    top = logits.amax(1)
+    top = _row_maxima(logits)
     # In place; it works in float32 inside and rounds once, at the end.
     softmax = torch.softmax(logits, 1, out=logits)
     dtype = torch.promote_types(z.dtype, torch.float32)
-    return softmax, top.to(dtype) - softmax.amax(1).to(dtype).log()
+    return softmax, top.to(dtype) - _row_maxima(softmax).to(dtype).log()
+
+
+def _row_maxima(x):
+    """Maximum of each row, as ``x.amax(1)``."""
+    if x.dtype != torch.bfloat16:
+        return x.amax(1)
+    # torch compares integers five times as fast. The bits of floats are ordered like
+    # integers where the sign is +, and in reverse where it is -.
+    bits = x.view(torch.int16)
+    highest = bits.amax(1)
+    return torch.where(highest < 0, bits.amin(1), highest).view(x.dtype)

@@ -88,12 +88,12 @@ class Encoder(nn.Module):
         """
         pre = self.input(batch, sums)
         h = self.norms[0](swish(pre, matmul_dtype))  # (n_rows, hidden)
-        skip = h  # sum of all outputs so far
+        skip = None  # sum of all outputs so far
         for layer, norm in zip(self.hidden, self.norms[1:], strict=True):
-            pre = linear(h, layer.weight, layer.bias, matmul_dtype=matmul_dtype)
-            pre = pre + skip if self.dense_connections else pre
+            if self.dense_connections:
+                skip = h if skip is None else skip + h
+            pre = linear(h, layer.weight, layer.bias, skip, matmul_dtype=matmul_dtype)
             h = norm(swish(pre, matmul_dtype))
-            skip = skip + h
         head = self.posterior
         posterior = linear(h, head.weight, head.bias, matmul_dtype=matmul_dtype)
         return posterior.chunk(2, dim=1)

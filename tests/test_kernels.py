@@ -1,9 +1,12 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
 from sklearn_recvae.interactions import InteractionTensors, as_csr
 from sklearn_recvae.kernels import (
+    _row_maxima,
     item_sums,
     linear,
     mean_log_likelihood,
@@ -63,14 +66,18 @@ def test_product_equals_matmul(shape, dtype):
 
 
 def test_linear_gradcheck_and_mixed_precision():
-    x, weight, bias = (
+    inputs = x, weight, bias, skip = (
         draw(6, 4, dtype=torch.float64),
         draw(3, 4, dtype=torch.float64, seed=1),
         draw(3, dtype=torch.float64, seed=2),
+        draw(6, 3, dtype=torch.float64, seed=3),
     )
-    assert torch.autograd.gradcheck(linear, (x, weight, bias))
-    exact = torch.autograd.grad(linear(x, weight, bias).sum(), (x, weight, bias))
-    low = [t.detach().float().requires_grad_() for t in (x, weight, bias)]
+    torch.testing.assert_close(linear(x, weight, bias), x @ weight.T + bias)
+    torch.testing.assert_close(linear(*inputs), x @ weight.T + bias + skip)
+    assert torch.autograd.gradcheck(linear, inputs[:3])
+    assert torch.autograd.gradcheck(linear, inputs)
+    exact = torch.autograd.grad(linear(*inputs).sum(), inputs)
+    low = [t.detach().float().requires_grad_() for t in inputs]
     out = linear(*low, matmul_dtype=torch.bfloat16)
     assert out.dtype == torch.float32
     for grad, e in zip(torch.autograd.grad(out.sum(), low), exact, strict=True):
@@ -184,6 +191,15 @@ def test_log_likelihood_of_extreme_logits_is_finite_and_exact():
     value = mean_log_likelihood(z, weight, bias, batch)
     expected = dense_log_likelihood(z.double(), weight.double(), bias.double(), x)
     assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_row_maxima_are_those_of_amax(dtype):
+    special = [-torch.inf, -1e30, -2.0, -1e-39, -0.0, 0.0, 1e-39, 0.5, torch.inf]
+    rows = torch.tensor(list(itertools.combinations(special, 3)), dtype=dtype)
+    rows = torch.cat([rows, rows.flip(1), draw(99, 3, dtype=dtype).detach()])
+    assert torch.equal(_row_maxima(rows), rows.amax(1))
+    assert _row_maxima(torch.tensor([[0.0, torch.nan, 1.0]], dtype=dtype)).isnan()
 
 
 @pytest.mark.parametrize("needed", [(True, False, False), (False, True, True)])
