@@ -74,5 +74,7 @@ def as_row(record):
         "value": record["peak_gb"],
         "unit": "GB peak",
         "extra": record["extra_gb"],
-        "note": f"{record['extra_gb']:.2f} GB more than before",
+        "seconds": record["seconds"],
+        "note": f"{record['extra_gb']:.2f} GB more than before, "
+        f"in {record['seconds']:.1f} s",
     }
