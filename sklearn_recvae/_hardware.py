@@ -1,4 +1,7 @@
-"""What the machine has: devices, their precision, and how freed memory is kept."""
+"""What the machine has: devices, their precision, memory, and how it is kept."""
+
+import os
+from pathlib import Path
 
 import torch
 
@@ -73,6 +76,25 @@ def _has_native_bfloat16(device):
             for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
         )
     return False
+
+
+def available_memory():
+    """Return the bytes of memory that may be taken, None where nothing says it.
+
+    On Linux what is free or can be freed, within the limit of a container; elsewhere
+    all memory that the machine has.
+    """
+    available = []
+    if (meminfo := Path("/proc/meminfo")).exists():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                available.append(1024 * int(line.split()[1]))
+    elif "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        available.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and (text := limit.read_text().strip()) != "max":
+        available.append(int(text) - int(used.read_text()))
+    return min(available, default=None)
 
 
 def keep_freed_memory():

@@ -20,6 +20,15 @@ def check_kl_weight(gamma, beta):
         )
 
 
+def check_has_interactions(X):
+    """Raise a ValueError unless there is something to learn from."""
+    if X.nnz == 0:
+        raise ValueError(
+            f"X of shape {X.shape} has no interactions, expected at least one "
+            "entry > 0. Check how the matrix was built."
+        )
+
+
 def check_prior_weights(prior_weights):
     """Raise a ValueError unless the weights are three and a convex combination."""
     weights = check_array(

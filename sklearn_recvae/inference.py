@@ -1,4 +1,4 @@
-"""From a trained module to posterior means, probabilities and ranked lists.
+"""From a trained model to posterior means, probabilities and ranked lists.
 
 The posterior mean stands for z; nothing is noised or sampled. Everything goes through
 blocks of users, so that only what is returned is as large as the matrix asked for.
@@ -77,16 +77,39 @@ def decode(module, Z):
     return probabilities
 
 
-@torch.inference_mode()
-def rank(module, X, k, *, exclude_seen=True, candidates=None):
-    """Rank the k best items of each user.
+def scorer(module, candidates=None):
+    """Return what `rank` ranks by: the logits of the candidates.
 
     Parameters
     ----------
     module : RecVAE
         Trained.
+    candidates : ndarray of shape (n_candidates,), default=None
+        As in `rank`.
+
+    Returns
+    -------
+    callable
+        The argument `score` of `rank`.
+    """
+    weight, bias = module.decoder.weight.detach(), module.decoder.bias.detach()
+    if candidates is not None:
+        candidates = torch.tensor(candidates, dtype=torch.int64, device=module.device)
+        weight, bias = weight[candidates], bias[candidates]
+    return lambda batch: product(_posterior_mean(module, batch), weight, bias)
+
+
+@torch.inference_mode()
+def rank(score, X, k, *, exclude_seen=True, candidates=None):
+    """Rank the k best items of each user.
+
+    Parameters
+    ----------
+    score : callable
+        Maps a `Batch` to a new float32 tensor of shape (n_rows, n_candidates), higher
+        is better.
     X : InteractionTensors
-        On the module's device.
+        On the model's device.
     k : int
         Length of the lists, may exceed the number of items.
     exclude_seen : bool, default=True
@@ -99,26 +122,22 @@ def rank(module, X, k, *, exclude_seen=True, candidates=None):
     items : ndarray of shape (n_users, k)
         int64, best first; -1 where no item is left.
     scores : ndarray of shape (n_users, k)
-        float32 logits; -inf where no item is left.
+        float32; -inf where no item is left.
     """
+    n_users, n_items = X.shape
     if candidates is not None and len(candidates) == 0:
-        shape = (X.shape[0], k)
-        no_items = np.full(shape, NO_ITEM, dtype=np.int64)
-        return no_items, np.full(shape, -np.inf, dtype=np.float32)
-    weight, bias = module.decoder.weight, module.decoder.bias
+        no_items = np.full((n_users, k), NO_ITEM, dtype=np.int64)
+        return no_items, np.full((n_users, k), -np.inf, dtype=np.float32)
     if candidates is not None:
         candidates = torch.tensor(candidates, dtype=torch.int64, device=X.device)
-        weight, bias = weight[candidates], bias[candidates]
-        place = torch.full((module.n_items,), -1, device=X.device)
+        place = torch.full((n_items,), -1, device=X.device)
         place[candidates] = torch.arange(len(candidates), device=X.device)
-    n_users = X.shape[0]
     all_items = np.empty((n_users, k), dtype=np.int64)
     all_scores = np.empty((n_users, k), dtype=np.float32)
-    size = block_users(len(weight))
+    size = block_users(n_items if candidates is None else len(candidates))
     _kept_memory = keep_freed_memory()  # until this returns
     for number, (_, batch) in enumerate(X.batches(size)):
-        mean = _posterior_mean(module, batch)
-        scores = product(mean, weight, bias)  # (block, n_candidates)
+        scores = score(batch)  # (block, n_candidates)
         rows, seen = batch.rows, batch.items
         if candidates is not None:
             seen = place[seen]

@@ -1,5 +1,6 @@
 """Splits of an interaction matrix: within a user, and between users."""
 
+import copy
 import warnings
 from numbers import Integral, Real
 
@@ -89,11 +90,19 @@ def holdout_interactions(X, fraction=0.2, random_state=0):
 def strong_generalization_split(X, n_val, n_test, *, fraction=0.2, random_state=None):
     """Split users into training, validation and test: the protocol of the papers.
 
-    Users are permuted; `n_val` and `n_test` of them are set aside. The items are
-    restricted to those that a training user has interacted with. Of the n remaining
-    interactions of a validation or test user, ``int(fraction * n)`` are held out
-    uniformly at random. Users with an empty half are dropped: with ``fraction=0.2``
-    those with fewer than five interactions.
+    Users are permuted: the last `n_test` are for testing, the `n_val` before them for
+    validation. The items are restricted to those that a training user has interacted
+    with. Of the n remaining interactions of a validation or test user,
+    ``int(fraction * n)`` are held out uniformly at random. Users with an empty half are
+    dropped: with ``fraction=0.2`` those with fewer than five interactions.
+
+    The random numbers are drawn in the order of the code of [1]_, where the permutation
+    and the choices of either group begin with the same seed. With its seed,
+    ``random_state=98765``, the split is the published one where rows and columns are in
+    the order of its data: users by ascending id, and the interactions of each as they
+    are in the file. MovieLens-20M is sorted by user and movie, so the matrix of
+    :func:`~sklearn_recvae.datasets.load_movielens` has that order. Where a file is not
+    sorted by item, the users are the same, but other items of theirs are held out.
 
     In two ways this differs from :func:`holdout_interactions`. The count is cut by
     ``int()`` as in the published code, where `holdout_interactions` rounds and always
@@ -174,9 +183,11 @@ def strong_generalization_split(X, n_val, n_test, *, fraction=0.2, random_state=
             f"{n_users}. Lower n_val or n_test, or pass more users."
         )
     rng = check_random_state(random_state)
-    val_users, test_users, train_users = (
+    val_rng, test_rng = copy.deepcopy(rng), copy.deepcopy(rng)
+    n_train = n_users - n_val - n_test
+    train_users, val_users, test_users = (
         np.sort(users)
-        for users in np.split(rng.permutation(n_users), [n_val, n_val + n_test])
+        for users in np.split(rng.permutation(n_users), [n_train, n_train + n_val])
     )
     X_train = X[train_users]
     kept_items = np.unique(X_train.indices)
@@ -187,10 +198,10 @@ def strong_generalization_split(X, n_val, n_test, *, fraction=0.2, random_state=
             "rows of X."
         )
     val_users, X_val, y_val = _split_users(
-        X, val_users, kept_items, fraction, rng, kind="validation"
+        X, val_users, kept_items, fraction, val_rng, kind="validation"
     )
     test_users, X_test, y_test = _split_users(
-        X, test_users, kept_items, fraction, rng, kind="test"
+        X, test_users, kept_items, fraction, test_rng, kind="test"
     )
     return Bunch(
         X_train=X_train[:, kept_items],
@@ -277,8 +288,12 @@ def _split_users(X, users, items, fraction, rng, *, kind):
     n_interactions = np.diff(X_users.indptr)
     # Cut, not rounded, as in the published code.
     n_out = (fraction * n_interactions).astype(np.int64)
-    keys = rng.uniform(size=X_users.nnz)
-    fold_in, held_out = _hold_out_smallest(X_users, keys, n_out)
+    held = np.zeros(X_users.nnz, dtype=bool)
+    rows = zip(X_users.indptr, n_interactions, n_out, strict=False)
+    for begin, n, n_chosen in rows:
+        if n_chosen > 0:
+            held[begin + rng.choice(n, size=n_chosen, replace=False)] = True
+    fold_in, held_out = _select(X_users, ~held), _select(X_users, held)
     # fraction < 1 leaves an item in the fold-in half wherever one is held out.
     kept = n_out > 0
     if len(users) and not kept.any():

@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from sklearn.base import (
@@ -13,7 +13,7 @@ from sklearn.base import (
 )
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recvae import inference
 from sklearn_recvae._callbacks import (
@@ -22,8 +22,14 @@ from sklearn_recvae._callbacks import (
     with_callbacks,
 )
 from sklearn_recvae._hardware import resolve_device, resolve_matmul_dtype
+from sklearn_recvae._recommending import (
+    POSITIVE_INT,
+    RecommenderMixin,
+    mean_ndcg,
+    unchanged_on_error,
+)
 from sklearn_recvae._validation import (
-    check_candidates,
+    check_has_interactions,
     check_item_indices,
     check_kl_weight,
     check_prior_weights,
@@ -31,8 +37,6 @@ from sklearn_recvae._validation import (
     hold_out_users,
 )
 from sklearn_recvae.interactions import InteractionTensors, check_interactions
-from sklearn_recvae.metrics import ndcg_at_k
-from sklearn_recvae.model_selection import split_or_check_held_out
 from sklearn_recvae.network import build_recvae
 from sklearn_recvae.training import (
     Trainer,
@@ -41,30 +45,11 @@ from sklearn_recvae.training import (
     train,
 )
 
-# Length of the lists behind `score` and the validation score, as in the paper.
-SCORE_K = 100
-
-_POSITIVE_INT = Interval(Integral, 1, None, closed="left")
 _NON_NEGATIVE = Interval(Real, 0, None, closed="left")
 
 
-def _unchanged_on_error(method):
-    """Decorate a method so that the estimator is as it was if the method fails."""
-
-    @functools.wraps(method)
-    def wrapper(estimator, *args, **kwargs):
-        before = estimator.__dict__.copy()
-        try:
-            return method(estimator, *args, **kwargs)
-        except BaseException:
-            estimator.__dict__.clear()
-            estimator.__dict__.update(before)
-            raise
-
-    return wrapper
-
-
 class RecVAERecommender(
+    RecommenderMixin,
     CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
@@ -201,9 +186,9 @@ class RecVAERecommender(
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012 - as in scikit-learn
-        "latent_dim": [_POSITIVE_INT],
-        "hidden_dim": [_POSITIVE_INT],
-        "n_hidden_layers": [_POSITIVE_INT],
+        "latent_dim": [POSITIVE_INT],
+        "hidden_dim": [POSITIVE_INT],
+        "n_hidden_layers": [POSITIVE_INT],
         "dense_connections": ["boolean"],
         "gamma": [_NON_NEGATIVE, None],
         "beta": [_NON_NEGATIVE, None],
@@ -211,14 +196,14 @@ class RecVAERecommender(
         "noise_rate": [Interval(Real, 0, 1, closed="left")],
         "decoder_noise": ["boolean"],
         "alternating": ["boolean"],
-        "n_encoder_epochs": [_POSITIVE_INT],
-        "n_decoder_epochs": [_POSITIVE_INT],
-        "max_iter": [_POSITIVE_INT],
-        "batch_size": [StrOptions({"auto"}), _POSITIVE_INT],
+        "n_encoder_epochs": [POSITIVE_INT],
+        "n_decoder_epochs": [POSITIVE_INT],
+        "max_iter": [POSITIVE_INT],
+        "batch_size": [StrOptions({"auto"}), POSITIVE_INT],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [_POSITIVE_INT],
+        "n_iter_no_change": [POSITIVE_INT],
         "warm_start": ["boolean"],
         "device": [str],
         "precision": [StrOptions({"auto", "float32", "mixed"})],
@@ -277,7 +262,7 @@ class RecVAERecommender(
         self.random_state = random_state
         self.verbose = verbose
 
-    @_unchanged_on_error  # outermost: callbacks are torn down before it acts
+    @unchanged_on_error  # outermost: callbacks are torn down before it acts
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, *, X_val=None, y_val=None):
@@ -325,7 +310,9 @@ default=None
         validate = None
         if held_out is not None:
             tensors = InteractionTensors(fold_in, state.module.device)
-            validate = functools.partial(_mean_ndcg, state.module, tensors, held_out)
+            validate = functools.partial(
+                mean_ndcg, inference.scorer(state.module), tensors, held_out
+            )
         hooks = IterationHooks(self, state.module, X, y, self.max_iter)
         history, best_iteration = train(
             self._trainer(state, X),
@@ -345,7 +332,7 @@ default=None
         hooks.end_fit()
         return self
 
-    @_unchanged_on_error
+    @unchanged_on_error
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
@@ -414,103 +401,6 @@ default=None
         check_is_fitted(self)
         return inference.decode(self.module_, self._encode(X))
 
-    @validate_params(
-        {
-            "k": [_POSITIVE_INT],
-            "exclude_seen": ["boolean"],
-            "items": ["array-like", None],
-            "exclude_items": ["array-like", None],
-            "return_scores": ["boolean"],
-        },
-        prefer_skip_nested_validation=True,
-    )
-    def recommend(
-        self,
-        X,
-        k=10,
-        *,
-        exclude_seen=True,
-        items=None,
-        exclude_items=None,
-        return_scores=False,
-    ):
-        """Rank the k best items for each row of X.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_users, n_items)
-            Interactions of any users, seen in training or not.
-        k : int, default=10
-            Number of items for each user, at least 1; may exceed `n_items`.
-        exclude_seen : bool, default=True
-            Whether items of the row itself (entries > 0) are left out.
-        items : array-like of int of shape (n_candidates,), default=None
-            Indices of the only items that may be recommended; None means all.
-        exclude_items : array-like of int of shape (n_excluded,), default=None
-            Indices of items that must not be recommended, to anyone.
-        return_scores : bool, default=False
-            Whether to return the scores too.
-
-        Returns
-        -------
-        recommended : ndarray of shape (n_users, k)
-            int64 item indices, best first; of equal scores the lower index is first.
-            Where fewer than k candidates remain, the row is filled with -1.
-        scores : ndarray of shape (n_users, k)
-            Only if ``return_scores=True``: float32, the log-probabilities up to a
-            constant of each user; -inf where there is no item.
-
-        Raises
-        ------
-        ValueError
-            If X does not fit the model, `k` is not positive, or an item index is out
-            of range.
-        """
-        check_is_fitted(self)
-        X = check_interactions(self, X, reset=False)
-        recommended, scores = inference.rank(
-            self.module_,
-            InteractionTensors(X, self.module_.device),
-            k,
-            exclude_seen=exclude_seen,
-            candidates=check_candidates(items, exclude_items, self.n_features_in_),
-        )
-        return (recommended, scores) if return_scores else recommended
-
-    def score(self, X, y=None, *, sample_weight=None):
-        """Compute the mean NDCG@100 of recommendations for held-out interactions.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_users, n_items)
-            Interactions of the test users: all of them, or their fold-in part if `y`
-            is given.
-        y : {array-like, sparse matrix} of shape (n_users, n_items), default=None
-            Their held-out part. If None, one fifth of each row is held out; which
-            entries depends on the row's own items alone, see
-            :func:`~sklearn_recvae.model_selection.holdout_interactions`. A 1-D `y` is
-            ignored with a warning.
-        sample_weight : array-like of shape (n_users,), default=None
-            Weights of the users in the mean.
-
-        Returns
-        -------
-        score : float
-            Mean over the users that have held-out items.
-
-        Raises
-        ------
-        ValueError
-            If `X` and `y` overlap, or if no user can be evaluated.
-        """
-        check_is_fitted(self)
-        X = check_interactions(self, X, reset=False)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X)
-        fold_in, held_out = split_or_check_held_out(X, y)
-        fold_in = InteractionTensors(fold_in, self.module_.device)
-        return _mean_ndcg(self.module_, fold_in, held_out, sample_weight)
-
     def transform(self, X):
         """Compute the posterior means of the latent variables.
 
@@ -555,7 +445,7 @@ default=None
         return inference.decode(self.module_, Z)
 
     @validate_params(
-        {"k": [_POSITIVE_INT], "return_scores": ["boolean"]},
+        {"k": [POSITIVE_INT], "return_scores": ["boolean"]},
         prefer_skip_nested_validation=True,
     )
     def similar_items(self, items, k=10, *, return_scores=False):
@@ -595,6 +485,13 @@ default=None
     def _n_features_out(self):
         return self.module_.latent_dim
 
+    @property
+    def _device(self):
+        return self.module_.device
+
+    def _scorer(self, candidates):
+        return inference.scorer(self.module_, candidates)
+
     def _encode(self, X):
         X = check_interactions(self, X, reset=False)
         return inference.encode(
@@ -605,11 +502,7 @@ default=None
         X = check_interactions(self, X, reset=reset)
         check_kl_weight(self.gamma, self.beta)
         check_prior_weights(self.prior_weights)
-        if X.nnz == 0:
-            raise ValueError(
-                f"X of shape {X.shape} has no interactions, expected at least one "
-                "entry > 0. Check how the matrix was built."
-            )
+        check_has_interactions(X)
         return X
 
     def _new_state(self, module, rng):
@@ -663,8 +556,6 @@ default=None
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.input_tags.positive_only = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
 
@@ -676,11 +567,6 @@ default=None
             # So that a model trained on a GPU loads where there is none.
             state["module_"] = copy.deepcopy(state["module_"]).cpu()
         return state
-
-
-def _mean_ndcg(module, fold_in, held_out, sample_weight=None):
-    ranked, _ = inference.rank(module, fold_in, SCORE_K)
-    return ndcg_at_k(held_out, ranked, SCORE_K, sample_weight=sample_weight)
 
 
 def _as_columns(history):

@@ -4,7 +4,7 @@ import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_recvae import RecVAERecommender
+from sklearn_recvae import EASERecommender, RecVAERecommender
 
 TWO_DIMENSIONAL = "predict returns (n_users, n_items), the check expects (n_users,)"
 EXPECTED_FAILED_CHECKS = {
@@ -42,7 +42,7 @@ def recommender():
 
 
 CHECKS = parametrize_with_checks(
-    [recommender()], expected_failed_checks=lambda _: EXPECTED_FAILED_CHECKS
+    [recommender(), EASERecommender()], expected_failed_checks=lambda _: EXPECTED_FAILED_CHECKS
 )
 
 

@@ -1,10 +1,14 @@
+from zipfile import ZipFile
+
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from sklearn_recvae.datasets import load_movielens
 from sklearn_recvae.model_selection import (
     holdout_interactions,
     split_or_check_held_out,
@@ -386,6 +390,57 @@ def test_strong_split_seeds():
             first, second = first.toarray(), second.toarray()
         assert_array_equal(first, second)
     assert set(one.test_users) != set(other.test_users)
+
+
+def published_split(ratings, n_heldout, seed):
+    """The procedure of the paper's protocol, on a table as it is in the file."""
+    users = np.sort(ratings["userId"].unique())
+    users = users[np.random.RandomState(seed).permutation(len(users))]
+    n_train = len(users) - 2 * n_heldout
+    parts = np.split(users, [n_train, n_train + n_heldout])
+    train = ratings[ratings["userId"].isin(parts[0])]
+    pairs = [set(zip(train["userId"], train["movieId"], strict=True))]
+    for part in parts[1:]:
+        rows = ratings[
+            ratings["userId"].isin(part) & ratings["movieId"].isin(train["movieId"])
+        ]
+        rng = np.random.RandomState(seed)
+        fold_in, held_out = set(), set()
+        for user, group in rows.groupby("userId"):
+            n = len(group)
+            if n < 5:
+                continue
+            chosen = rng.choice(n, size=int(0.2 * n), replace=False)
+            items = group["movieId"].to_numpy()
+            held_out |= {(user, item) for item in items[chosen]}
+            fold_in |= {(user, item) for item in np.delete(items, chosen)}
+        pairs += [fold_in, held_out]
+    return pairs
+
+
+def test_strong_split_is_the_published_one_to_the_letter(data_dir):
+    path = data_dir / "ml-latest-small" / "ml-latest-small.zip"
+    movielens = load_movielens(path)
+    split = strong_generalization_split(movielens.data, 50, 50, random_state=98765)
+    with ZipFile(path) as archive:
+        ratings = pd.read_csv(archive.open("ml-latest-small/ratings.csv"))
+    ratings = ratings[ratings["rating"] > 3.5]
+    ratings = ratings[ratings.groupby("userId")["movieId"].transform("size") >= 5]
+    expected = published_split(ratings, 50, 98765)
+
+    item_ids = movielens.item_ids[split.kept_items]
+    assert set(item_ids) == {item for _, item in expected[0]}
+    for pairs, name, users in zip(
+        expected,
+        ["X_train", "X_val", "y_val", "X_test", "y_test"],
+        ["train_users", "val_users", "val_users", "test_users", "test_users"],
+        strict=True,
+    ):
+        rows, columns = split[name].nonzero()
+        user_ids = movielens.user_ids[split[users]]
+        got = set(zip(user_ids[rows].tolist(), item_ids[columns].tolist(), strict=True))
+        assert got == pairs
+        assert len(pairs) > 300
 
 
 def test_strong_split_errors():

@@ -1,0 +1,153 @@
+"""What all recommenders share: `recommend`, and `score` as scikit-learn knows it."""
+
+import functools
+from numbers import Integral
+
+from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+
+from sklearn_recvae._validation import check_candidates
+from sklearn_recvae.inference import rank
+from sklearn_recvae.interactions import InteractionTensors, check_interactions
+from sklearn_recvae.metrics import ndcg_at_k
+from sklearn_recvae.model_selection import split_or_check_held_out
+
+# Length of the lists behind `score` and the validation score, as in the paper.
+SCORE_K = 100
+
+POSITIVE_INT = Interval(Integral, 1, None, closed="left")
+
+
+def unchanged_on_error(method):
+    """Decorate a method so that the estimator is as it was if the method fails."""
+
+    @functools.wraps(method)
+    def wrapper(estimator, *args, **kwargs):
+        before = estimator.__dict__.copy()
+        try:
+            return method(estimator, *args, **kwargs)
+        except BaseException:
+            estimator.__dict__.clear()
+            estimator.__dict__.update(before)
+            raise
+
+    return wrapper
+
+
+class RecommenderMixin:
+    """Mixin for estimators that give each user a score for each item.
+
+    They have a method ``_scorer(candidates)``, see the argument `score` of
+    `sklearn_recvae.inference.rank`, and a property `_device`, where it wants its batches.
+    """
+
+    @validate_params(
+        {
+            "k": [POSITIVE_INT],
+            "exclude_seen": ["boolean"],
+            "items": ["array-like", None],
+            "exclude_items": ["array-like", None],
+            "return_scores": ["boolean"],
+        },
+        prefer_skip_nested_validation=True,
+    )
+    def recommend(
+        self,
+        X,
+        k=10,
+        *,
+        exclude_seen=True,
+        items=None,
+        exclude_items=None,
+        return_scores=False,
+    ):
+        """Rank the k best items for each row of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_users, n_items)
+            Interactions of any users, seen in training or not.
+        k : int, default=10
+            Number of items for each user, at least 1; may exceed `n_items`.
+        exclude_seen : bool, default=True
+            Whether items of the row itself (entries > 0) are left out.
+        items : array-like of int of shape (n_candidates,), default=None
+            Indices of the only items that may be recommended; None means all.
+        exclude_items : array-like of int of shape (n_excluded,), default=None
+            Indices of items that must not be recommended, to anyone.
+        return_scores : bool, default=False
+            Whether to return the scores too.
+
+        Returns
+        -------
+        recommended : ndarray of shape (n_users, k)
+            int64 item indices, best first; of equal scores the lower index is first.
+            Where fewer than k candidates remain, the row is filled with -1.
+        scores : ndarray of shape (n_users, k)
+            Only if ``return_scores=True``: float32, what the items are ranked by; -inf
+            where there is no item. For RecVAE these are the log-probabilities up to a
+            constant of each user, for EASE what `predict` gives.
+
+        Raises
+        ------
+        ValueError
+            If X does not fit the model, `k` is not positive, or an item index is out
+            of range.
+        """
+        check_is_fitted(self)
+        X = check_interactions(self, X, reset=False)
+        candidates = check_candidates(items, exclude_items, self.n_features_in_)
+        recommended, scores = rank(
+            self._scorer(candidates),
+            InteractionTensors(X, self._device),
+            k,
+            exclude_seen=exclude_seen,
+            candidates=candidates,
+        )
+        return (recommended, scores) if return_scores else recommended
+
+    def score(self, X, y=None, *, sample_weight=None):
+        """Compute the mean NDCG@100 of recommendations for held-out interactions.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_users, n_items)
+            Interactions of the test users: all of them, or their fold-in part if `y`
+            is given.
+        y : {array-like, sparse matrix} of shape (n_users, n_items), default=None
+            Their held-out part. If None, one fifth of each row is held out; which
+            entries depends on the row's own items alone, see
+            :func:`~sklearn_recvae.model_selection.holdout_interactions`. A 1-D `y` is
+            ignored with a warning.
+        sample_weight : array-like of shape (n_users,), default=None
+            Weights of the users in the mean.
+
+        Returns
+        -------
+        score : float
+            Mean over the users that have held-out items.
+
+        Raises
+        ------
+        ValueError
+            If `X` and `y` overlap, or if no user can be evaluated.
+        """
+        check_is_fitted(self)
+        X = check_interactions(self, X, reset=False)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        fold_in, held_out = split_or_check_held_out(X, y)
+        fold_in = InteractionTensors(fold_in, self._device)
+        return mean_ndcg(self._scorer(None), fold_in, held_out, sample_weight)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.positive_only = True
+        return tags
+
+
+def mean_ndcg(score, fold_in, held_out, sample_weight=None):
+    """Mean NDCG@100 over users; `score` and `fold_in` are as in `rank`."""
+    ranked, _ = rank(score, fold_in, SCORE_K)
+    return ndcg_at_k(held_out, ranked, SCORE_K, sample_weight=sample_weight)

@@ -1,0 +1,162 @@
+import pickle
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.base import clone
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, KFold
+
+from sklearn_recvae import EASERecommender, ease
+from sklearn_recvae._hardware import available_memory
+from sklearn_recvae.metrics import ndcg_at_k
+from sklearn_recvae.ranking import rank_scores
+
+
+@pytest.fixture(scope="module")
+def X():
+    rng = np.random.default_rng(0)
+    present = rng.random((60, 23)) < rng.uniform(0.05, 0.5, 23)
+    X = sp.csr_array(present * rng.choice([1, 1, 0.5, 3], size=present.shape))
+    X[[4]] = 0
+    X.eliminate_zeros()
+    return X
+
+
+@pytest.fixture(scope="module")
+def model(X):
+    return EASERecommender(regularization=7).fit(X)
+
+
+def test_two_items_by_hand():
+    # Item 0 has 3 users, item 1 has 2, both of them have 1: each weight is a ridge
+    # regression of one number on one number.
+    X = np.array([[1, 0], [1, 0], [1, 1], [0, 1]])
+    weights = EASERecommender(regularization=2).fit(X).weights_
+    np.testing.assert_allclose(weights, [[0, 1 / (3 + 2)], [1 / (2 + 2), 0]], rtol=1e-6)
+
+
+def test_weights_are_the_ridge_regressions_of_each_item_on_the_others(X, model):
+    assert model.weights_.dtype == np.float32
+    assert (model.weights_.diagonal() == 0).all()
+    dense = X.toarray()
+    for item in range(X.shape[1]):
+        others = np.delete(np.arange(X.shape[1]), item)
+        ridge = Ridge(alpha=7, fit_intercept=False, solver="cholesky")
+        ridge.fit(dense[:, others], dense[:, item])
+        np.testing.assert_allclose(
+            model.weights_[others, item], ridge.coef_, rtol=1e-5, atol=1e-7
+        )
+
+
+@pytest.mark.parametrize("n_rows", [1, 4, 22])
+def test_weights_do_not_depend_on_the_size_of_blocks(X, model, n_rows, monkeypatch):
+    monkeypatch.setattr(ease, "BLOCK_BYTES", 8 * X.shape[1] * n_rows)
+    blocked = EASERecommender(regularization=7).fit(X)
+    np.testing.assert_array_equal(blocked.weights_, model.weights_)
+
+
+def test_predict_is_the_row_times_the_weights(X, model):
+    scores = model.predict(X)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, X @ model.weights_, rtol=1e-5, atol=1e-6)
+    assert (scores[4] == 0).all()
+
+
+def test_recommend_and_score_are_those_of_the_scores(X, model):
+    scores = model.predict(X)
+    expected = rank_scores(scores, X, 5)
+    items, values = model.recommend(X, k=5, return_scores=True)
+    np.testing.assert_array_equal(items, expected)
+    rows = np.arange(len(items))[:, None]
+    np.testing.assert_allclose(values, scores[rows, items], rtol=1e-6)
+
+    held_out = sp.csr_array((X > 1).astype(float))
+    fold_in = sp.csr_array(X.multiply(X <= 1))
+    ranked = model.recommend(fold_in, k=100)
+    assert model.score(fold_in, held_out) == ndcg_at_k(held_out, ranked, 100)
+
+
+@pytest.mark.parametrize("candidates", [[3, 9, 0, 17], [5], [], list(range(1, 23))])
+def test_candidates_filter_the_full_ranking(X, model, candidates):
+    full = model.recommend(X, k=23, exclude_seen=False)
+    got = model.recommend(X, k=23, items=candidates, exclude_seen=False)
+    excluded = np.setdiff1d(np.arange(23), candidates)
+    without = model.recommend(X, k=23, exclude_items=excluded, exclude_seen=False)
+    for row, filtered, other in zip(full, got, without, strict=True):
+        expected = [item for item in row if item in candidates]
+        assert filtered[: len(expected)].tolist() == expected
+        assert (filtered[len(expected) :] == -1).all()
+        np.testing.assert_array_equal(filtered, other)
+
+
+def test_similar_items_are_those_of_the_largest_weights(model):
+    neighbors, weights = model.similar_items([7, 2], k=30, return_scores=True)
+    for item, found, values in zip([7, 2], neighbors, weights, strict=True):
+        others = np.delete(np.arange(23), item)
+        order = np.argsort(-model.weights_[item, others], kind="stable")
+        np.testing.assert_array_equal(found[:22], others[order])
+        np.testing.assert_array_equal(values[:22], model.weights_[item, found[:22]])
+        assert (found[22:] == -1).all()
+    np.testing.assert_array_equal(model.similar_items([7], k=3)[0], neighbors[0, :3])
+
+
+def test_what_does_not_fit_into_memory_is_refused_with_the_figures(
+    X, model, monkeypatch
+):
+    monkeypatch.setattr(ease, "available_memory", lambda: 5e8)
+    wide = sp.csr_array(([1.0], ([0], [0])), shape=(1, 20_108))
+    refused = EASERecommender(regularization=7).fit(X)
+    with pytest.raises(
+        MemoryError, match=r"needs 5\.1 GB .* 20108 items, but 0\.5 GB are free\. Leave"
+    ):
+        refused.fit(wide)
+    # As it was before.
+    assert refused.n_features_in_ == 23
+    np.testing.assert_array_equal(refused.weights_, model.weights_)
+    monkeypatch.setattr(ease, "available_memory", lambda: None)  # nothing is known
+    refused.fit(X)
+
+
+def test_available_memory_is_what_a_machine_may_have():
+    assert 2**26 < available_memory() < 2**46
+
+
+def test_errors(X):
+    with pytest.raises(ValueError, match="'regularization' parameter of EASER"):
+        EASERecommender(regularization=0).fit(X)
+    with pytest.raises(ValueError, match=r"X of shape \(3, 4\) has no interactions"):
+        EASERecommender().fit(np.zeros((3, 4)))
+    with pytest.raises(ValueError, match=r"regularization=1e-300 .* Raise regulari"):
+        EASERecommender(regularization=1e-300).fit(np.ones((3, 2)))
+    with pytest.raises(ValueError, match="items contains 23"):
+        EASERecommender().fit(X).similar_items([23])
+
+
+def test_as_any_estimator(X, model):
+    copies = [clone(model).fit(X), pickle.loads(pickle.dumps(model))]  # noqa: S301
+    for copy in copies:
+        np.testing.assert_array_equal(copy.recommend(X), model.recommend(X))
+    search = GridSearchCV(
+        EASERecommender(),
+        {"regularization": [1.0, 10.0]},
+        cv=KFold(3, shuffle=True, random_state=0),
+        error_score="raise",
+    ).fit(X)
+    scores = search.cv_results_["mean_test_score"]
+    assert (scores > 0).all()
+    assert scores[0] != scores[1]
+
+
+def test_numbers_of_ml_1m(data_dir):
+    """Known figures of this split: if they are missed, the protocol is wrong."""
+    split = {
+        path.stem: sp.csr_array(sp.load_npz(path))
+        for path in (data_dir / "ml-1m" / "split").glob("*.npz")
+    }
+    fold_in, held_out = split["test_fold_in"], split["test_held_out"]
+    model = EASERecommender(regularization=400).fit(split["train"])
+    assert model.score(fold_in, held_out) == pytest.approx(0.4280, abs=5e-4)
+    popularity = np.tile(split["train"].sum(axis=0), (fold_in.shape[0], 1))
+    ranked = rank_scores(popularity, fold_in, 100)
+    assert ndcg_at_k(held_out, ranked, 100) == pytest.approx(0.2190, abs=5e-4)
