@@ -36,7 +36,7 @@ class EASERecommender(RecommenderMixin, BaseEstimator):
     Time grows with the cube of the number of items and memory with its square: `fit`
     needs 12 bytes for each pair of items, 4.9 GB for 20,108 items.
 
-    Read more in the :ref:`User Guide <evaluation>`.
+    Read more in the :ref:`User Guide <baselines>`.
 
     Parameters
     ----------
