@@ -11,6 +11,12 @@ MAX_FOREIGN_CORES = 0.1
 TICKS = 0.02
 # Rounds to try for each round that is needed.
 MAX_TRIES = 3
+# Each turn begins with untimed runs for so long. A contestant that has handed much
+# memory back to the system slows down whoever follows for a second or two: the cost is
+# its own, and in a training that goes on it falls on nobody.
+SETTLING_SECONDS = 3
+# Short runs are repeated until they have taken so long, and their mean counts.
+TIMED_SECONDS = 1
 
 
 def time_in_turns(contestants, rounds):
@@ -19,7 +25,7 @@ def time_in_turns(contestants, rounds):
     Parameters
     ----------
     contestants : dict of callable
-        Each is run twice a round, and the second run is timed.
+        Each is run several times a round, and the last of the runs are timed.
     rounds : int
         Number of quiet rounds needed. Three times as many are tried at most.
 
@@ -51,13 +57,21 @@ def _time_round(contestants):
     seconds = {}
     begin, foreign = time.perf_counter(), -_foreign_seconds()
     for name, run in contestants.items():
-        run()  # so that caches and the memory at hand are not those of the one before
-        start = time.perf_counter()
-        run()
-        seconds[name] = time.perf_counter() - start
+        _mean_seconds(run, SETTLING_SECONDS)
+        seconds[name] = _mean_seconds(run, TIMED_SECONDS)
     foreign += _foreign_seconds()
     allowed = MAX_FOREIGN_CORES * (time.perf_counter() - begin) + TICKS
     return {"quiet": foreign <= allowed, "foreign_seconds": foreign, "seconds": seconds}
+
+
+def _mean_seconds(run, at_least):
+    """Run again and again for at least so many seconds, at least once."""
+    start = time.perf_counter()
+    n_runs = 0
+    while n_runs == 0 or time.perf_counter() - start < at_least:
+        run()
+        n_runs += 1
+    return (time.perf_counter() - start) / n_runs
 
 
 def _foreign_seconds():
