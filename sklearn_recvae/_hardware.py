@@ -91,9 +91,10 @@ def available_memory():
                 available.append(1024 * int(line.split()[1]))
     elif "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         available.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    group = Path("/sys/fs/cgroup")
+    limit = group / "memory.max"
     if limit.exists() and (text := limit.read_text().strip()) != "max":
-        available.append(int(text) - int(used.read_text()))
+        available.append(int(text) - int((group / "memory.current").read_text()))
     return min(available, default=None)
 
 

@@ -37,8 +37,8 @@ def unchanged_on_error(method):
 class RecommenderMixin:
     """Mixin for estimators that give each user a score for each item.
 
-    They have a method ``_scorer(candidates)``, see the argument `score` of
-    `sklearn_recvae.inference.rank`, and a property `_device`, where it wants its batches.
+    They have a method ``_scorer(candidates)``, which gives the argument `score` of
+    `sklearn_recvae.inference.rank`, and a property `_device`, where it wants batches.
     """
 
     @validate_params(

@@ -42,7 +42,8 @@ def recommender():
 
 
 CHECKS = parametrize_with_checks(
-    [recommender(), EASERecommender()], expected_failed_checks=lambda _: EXPECTED_FAILED_CHECKS
+    [recommender(), EASERecommender()],
+    expected_failed_checks=lambda _: EXPECTED_FAILED_CHECKS,
 )
 
 
