@@ -88,7 +88,7 @@ def test_docstring_has_an_example(name):
 
 def test_the_package_says_what_it_is():
     assert "RecVAE" in sklearn_recvae.__doc__
-    assert sklearn_recvae.__all__ == ["RecVAERecommender"]
+    assert sklearn_recvae.__all__ == ["EASERecommender", "RecVAERecommender"]
 
 
 def test_every_room_is_seen():

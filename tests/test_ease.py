@@ -69,8 +69,8 @@ def test_recommend_and_score_are_those_of_the_scores(X, model):
     rows = np.arange(len(items))[:, None]
     np.testing.assert_allclose(values, scores[rows, items], rtol=1e-6)
 
-    held_out = sp.csr_array((X > 1).astype(float))
-    fold_in = sp.csr_array(X.multiply(X <= 1))
+    held_out = sp.csr_array(X.multiply(X > 1))
+    fold_in = sp.csr_array(X - held_out)
     ranked = model.recommend(fold_in, k=100)
     assert model.score(fold_in, held_out) == ndcg_at_k(held_out, ranked, 100)
 
