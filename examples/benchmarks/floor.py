@@ -5,6 +5,8 @@ this machine reaches in a loop over nothing else: matrix products of the shapes 
 occur, a softmax over a block of logits, and a copy of a large array.
 """
 
+from functools import partial
+
 import torch
 from ours import precisions, training_iteration
 from timing import time_in_turns
@@ -14,12 +16,11 @@ from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.kernels import product
 
 N_BATCHES, BATCH, LATENT, HIDDEN, N_LAYERS = 4, 500, 200, 600, 5
-N_REPEATS = 10
+N_COPIED = 2**25
 
 
 def measure(quick):
     """Yield the measurement of each precision at two sizes of the catalogue."""
-    keep_freed_memory()
     for n_items, mean in [(500, 20)] if quick else [(20_108, 72), (3_500, 95)]:
         X, _, _ = make_interactions(
             N_BATCHES * BATCH, n_items, mean_interactions=mean, random_state=0
@@ -32,35 +33,31 @@ def measure_floor(X, precision, quick):
     """Time the parts of the floor and a cycle in turns."""
     n_items = X.shape[1]
     dtype = torch.bfloat16 if precision == "mixed" else torch.float32
-    wide = product_of(BATCH, LATENT, min(n_items, 10_000), dtype)
-    square = product_of(BATCH, HIDDEN, HIDDEN, dtype)
-    logits = torch.randn(BATCH, min(n_items, 10_000)).to(dtype)
-    large, other = torch.ones(2**25), torch.empty(2**25)
+    columns = min(n_items, 10_000)
     contestants = {
-        "wide": repeat(lambda: product(*wide)),
-        "square": repeat(lambda: product(*square)),
-        "softmax": repeat(lambda: torch.softmax(logits, 1, out=logits)),
-        "copy": repeat(lambda: other.copy_(large)),
-        "cycle": training_iteration(X, BATCH, precision=precision),
+        "wide": partial(products, BATCH, LATENT, columns, dtype),
+        "square": partial(products, BATCH, HIDDEN, HIDDEN, dtype),
+        "softmax": partial(softmaxes, BATCH, columns, dtype),
+        "copy": copies,
+        "cycle": partial(training_iteration, X, BATCH, precision=precision),
     }
     timing = time_in_turns(contestants, 2 if quick else 5)
-    *parts, cycle = timing["medians"].values()
-    wide_s, square_s, softmax_s, copy_s = (part / N_REPEATS for part in parts)
+    wide_s, square_s, softmax_s, copy_s, cycle = timing["medians"].values()
     # Three encoder steps and a decoder step: logits and one product with the softmax.
-    decoder_products = 4 * 2 * wide_s * n_items / wide[1].shape[0]
+    decoder_products = 4 * 2 * wide_s * n_items / columns
     # Forward and twice as much backward; the refresh is one more forward.
     layers = (N_LAYERS - 1) + 2 * LATENT / HIDDEN
     encoder_products = (3 * 3 + 1) * layers * square_s
-    softmaxes = 4 * softmax_s * n_items / logits.shape[1]
+    all_softmaxes = 4 * softmax_s * n_items / columns
     # Adam reads the gradient and reads and writes weight and two moments: 28 bytes a
     # weight. A copy moves 8 bytes a number.
     encoder = n_items * HIDDEN + layers * HIDDEN**2
-    adam = (3 * encoder + n_items * LATENT) * 28 / 8 * copy_s / large.numel()
-    floor = decoder_products + encoder_products + softmaxes + adam
+    adam = (3 * encoder + n_items * LATENT) * 28 / 8 * copy_s / N_COPIED
+    floor = decoder_products + encoder_products + all_softmaxes + adam
     rows = {
         "products with the decoder": decoder_products,
         "products of the encoder": encoder_products,
-        "softmax": softmaxes,
+        "softmax": all_softmaxes,
         "Adam": adam,
         "the floor: their sum": floor,
         f"sklearn_recvae, {precision}": cycle / N_BATCHES,
@@ -80,18 +77,20 @@ def measure_floor(X, precision, quick):
     }
 
 
-def product_of(n_rows, n_inner, n_columns, dtype):
-    """Draw the factors of a matrix product."""
-    return torch.randn(n_rows, n_inner).to(dtype), torch.randn(n_columns, n_inner).to(
-        dtype
-    )
+def products(n_rows, n_inner, n_columns, dtype):
+    """Return a function that multiplies two matrices."""
+    keep_freed_memory()
+    left = torch.randn(n_rows, n_inner).to(dtype)
+    right = torch.randn(n_columns, n_inner).to(dtype)
+    return partial(product, left, right)
 
 
-def repeat(run):
-    """Return a function that runs another several times."""
+def softmaxes(n_rows, n_columns, dtype):
+    """Return a function that replaces the rows of a matrix by their softmax."""
+    logits = torch.randn(n_rows, n_columns).to(dtype)
+    return partial(torch.softmax, logits, 1, out=logits)
 
-    def repeated():
-        for _ in range(N_REPEATS):
-            run()
 
-    return repeated
+def copies():
+    """Return a function that copies an array much larger than the caches."""
+    return partial(torch.empty(N_COPIED).copy_, torch.ones(N_COPIED))

@@ -1,5 +1,7 @@
 """How the time of a training iteration grows with each of five variables."""
 
+from functools import partial
+
 from ours import training_iteration
 from timing import time_in_turns
 
@@ -12,27 +14,29 @@ def measure(quick):
 
     X = interactions(8 * n_users, n_items)
     sizes = [2 * n_users, 4 * n_users, 8 * n_users]
-    runs = [training_iteration(X[:size]) for size in sizes]
+    runs = [partial(training_iteration, X[:size]) for size in sizes]
     yield growth("users", sizes, runs, quick)
 
     sizes = [400, 800] if quick else [20_000, 40_000, 80_000, 240_000]
-    runs = [training_iteration(interactions(n_users, size)) for size in sizes]
+    runs = [
+        partial(training_iteration, interactions(n_users, size)) for size in sizes
+    ]
     yield growth("items", sizes, runs, quick)
 
     means = [10, 20] if quick else [36, 72, 144, 288]
     matrices = [interactions(n_users, n_items, mean) for mean in means]
     # The mean is met roughly, so what counts is what was drawn.
     sizes = [round(X.nnz / X.shape[0], 1) for X in matrices]
-    runs = [training_iteration(X) for X in matrices]
+    runs = [partial(training_iteration, X) for X in matrices]
     yield growth("interactions a user", sizes, runs, quick)
 
     X = interactions(n_users, n_items)
     sizes = [100, 200, 400]
-    runs = [training_iteration(X, latent_dim=size) for size in sizes]
+    runs = [partial(training_iteration, X, latent_dim=size) for size in sizes]
     yield growth("latent_dim", sizes, runs, quick)
 
     sizes = [50, 150, 500]
-    runs = [training_iteration(X, batch_size=size) for size in sizes]
+    runs = [partial(training_iteration, X, batch_size=size) for size in sizes]
     yield growth("batch_size", sizes, runs, quick)
 
 

@@ -11,6 +11,9 @@ recpack asks for numpy 1 and pandas 2, though its RecVAE runs without them. RecB
 `np.float_`, which numpy 2 no longer has.
 """
 
+from functools import partial
+from importlib.util import find_spec
+
 import torch
 from ours import precisions, training_iteration
 from scipy.sparse import csr_matrix
@@ -30,13 +33,13 @@ def measure(quick):
         )
         contestants, missing = {}, []
         for name, make_iteration in PEERS.items():
-            try:
-                contestants[name] = make_iteration(X)
-            except ImportError as error:
-                missing.append({"name": name, "note": f"not installed ({error})"})
+            if find_spec(name):
+                contestants[name] = partial(make_iteration, X)
+            else:
+                missing.append({"name": name, "note": "not installed"})
         for precision in precisions():
-            run = training_iteration(X, BATCH_SIZE, precision=precision)
-            contestants[f"sklearn_recvae, {precision}"] = run
+            make = partial(training_iteration, X, BATCH_SIZE, precision=precision)
+            contestants[f"sklearn_recvae, {precision}"] = make
         timing = time_in_turns(contestants, 2 if quick else 5)
         medians = timing["medians"]
         reference = medians["sklearn_recvae, float32"]

@@ -4,6 +4,8 @@ The refresh of the old posteriors is part of it. A round runs the cycle on two b
 so that what is done once an iteration counts for a fair share.
 """
 
+from functools import partial
+
 from dense_partner import DensePartner
 from ours import precisions, training_iteration
 from timing import time_in_turns
@@ -28,12 +30,12 @@ def measure(quick):
             random_state=0,
         )
         contestants = {
-            PLAIN: dense_iteration(X, batch_size, lean=False),
-            LEAN: dense_iteration(X, batch_size, lean=True),
+            PLAIN: partial(dense_iteration, X, batch_size, lean=False),
+            LEAN: partial(dense_iteration, X, batch_size, lean=True),
         }
         for precision in precisions():
-            run = training_iteration(X, batch_size, precision=precision)
-            contestants[f"sklearn_recvae, {precision}"] = run
+            make = partial(training_iteration, X, batch_size, precision=precision)
+            contestants[f"sklearn_recvae, {precision}"] = make
         timing = time_in_turns(contestants, 2 if quick else 5)
         medians = timing["medians"]
         yield {

@@ -1,7 +1,13 @@
-"""Time contestants in turns; reject the rounds in which the machine did other work."""
+"""Time contestants in turns; reject the rounds in which the machine did other work.
 
+Each contestant lives in a process of its own, so that none pays for the memory that
+another has taken or handed back.
+"""
+
+import multiprocessing
 import statistics
 import time
+from contextlib import ExitStack, contextmanager
 
 import psutil
 
@@ -11,10 +17,9 @@ MAX_FOREIGN_CORES = 0.1
 TICKS = 0.02
 # Rounds to try for each round that is needed.
 MAX_TRIES = 3
-# Each turn begins with untimed runs for so long. A contestant that has handed much
-# memory back to the system slows down whoever follows for a second or two: the cost is
-# its own, and in a training that goes on it falls on nobody.
-SETTLING_SECONDS = 3
+# Each turn begins with untimed runs for so long: caches and clock rates are those of
+# this contestant then, and what the system does after the one before is done.
+SETTLING_SECONDS = 2
 # Short runs are repeated until they have taken so long, and their mean counts.
 TIMED_SECONDS = 1
 
@@ -25,7 +30,8 @@ def time_in_turns(contestants, rounds):
     Parameters
     ----------
     contestants : dict of callable
-        Each is run several times a round, and the last of the runs are timed.
+        Each makes, in the process of its own, the function that is timed; so it has to
+        be pickled: a function of a module, or a `functools.partial` of one.
     rounds : int
         Number of quiet rounds needed. Three times as many are tried at most.
 
@@ -35,11 +41,18 @@ def time_in_turns(contestants, rounds):
         "medians" has the seconds of each contestant over the quiet rounds (over all of
         them if none was quiet), "rounds" has every round as it was measured.
     """
-    records = []
-    n_quiet = 0
-    while n_quiet < rounds and len(records) < MAX_TRIES * rounds:
-        records.append(_time_round(contestants))
-        n_quiet += records[-1]["quiet"]
+    with ExitStack() as stack:
+        connections = {
+            name: stack.enter_context(_started(make))
+            for name, make in contestants.items()
+        }
+        for connection in connections.values():
+            connection.recv()  # it is ready
+        records = []
+        n_quiet = 0
+        while n_quiet < rounds and len(records) < MAX_TRIES * rounds:
+            records.append(_time_round(connections))
+            n_quiet += records[-1]["quiet"]
     used = [record for record in records if record["quiet"]] or records
     return {
         "medians": {
@@ -53,25 +66,48 @@ def time_in_turns(contestants, rounds):
     }
 
 
-def _time_round(contestants):
+@contextmanager
+def _started(make):
+    """Give the connection to a new process that answers with times."""
+    context = multiprocessing.get_context("spawn")
+    connection, others_end = context.Pipe()
+    process = context.Process(target=_answer, args=(make, others_end), daemon=True)
+    process.start()
+    others_end.close()  # so that the end of the process ends the connection
+    try:
+        yield connection
+    finally:
+        connection.close()
+        process.join()
+
+
+def _answer(make, connection):
+    """Run for at least as many seconds as it is told, answer with the mean time."""
+    run = make()
+    connection.send("ready")
+    while True:
+        try:
+            at_least = connection.recv()
+        except EOFError:
+            return
+        start = time.perf_counter()
+        n_runs = 0
+        while n_runs == 0 or time.perf_counter() - start < at_least:
+            run()
+            n_runs += 1
+        connection.send((time.perf_counter() - start) / n_runs)
+
+
+def _time_round(connections):
     seconds = {}
     begin, foreign = time.perf_counter(), -_foreign_seconds()
-    for name, run in contestants.items():
-        _mean_seconds(run, SETTLING_SECONDS)
-        seconds[name] = _mean_seconds(run, TIMED_SECONDS)
+    for name, connection in connections.items():
+        for at_least in (SETTLING_SECONDS, TIMED_SECONDS):
+            connection.send(at_least)
+            seconds[name] = connection.recv()
     foreign += _foreign_seconds()
     allowed = MAX_FOREIGN_CORES * (time.perf_counter() - begin) + TICKS
     return {"quiet": foreign <= allowed, "foreign_seconds": foreign, "seconds": seconds}
-
-
-def _mean_seconds(run, at_least):
-    """Run again and again for at least so many seconds, at least once."""
-    start = time.perf_counter()
-    n_runs = 0
-    while n_runs == 0 or time.perf_counter() - start < at_least:
-        run()
-        n_runs += 1
-    return (time.perf_counter() - start) / n_runs
 
 
 def _foreign_seconds():
@@ -79,6 +115,8 @@ def _foreign_seconds():
     system = psutil.cpu_times()
     # Stolen time is what the host of a virtual machine gave to others.
     kinds = ("user", "nice", "system", "irq", "softirq", "steal", "interrupt", "dpc")
-    own = psutil.Process().cpu_times()
-    own = own.user + own.system + own.children_user + own.children_system
-    return sum(getattr(system, kind, 0) for kind in kinds) - own
+    this = psutil.Process()
+    own = [process.cpu_times() for process in (this, *this.children())]
+    return sum(getattr(system, kind, 0) for kind in kinds) - sum(
+        times.user + times.system for times in own
+    )
