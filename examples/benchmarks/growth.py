@@ -18,9 +18,7 @@ def measure(quick):
     yield growth("users", sizes, runs, quick)
 
     sizes = [400, 800] if quick else [20_000, 40_000, 80_000, 240_000]
-    runs = [
-        partial(training_iteration, interactions(n_users, size)) for size in sizes
-    ]
+    runs = [partial(training_iteration, interactions(n_users, size)) for size in sizes]
     yield growth("items", sizes, runs, quick)
 
     means = [10, 20] if quick else [36, 72, 144, 288]
