@@ -13,24 +13,25 @@ ALL = "all"
 
 
 def measure(quick):
-    """Yield the measurement of a common and of a large catalogue."""
-    n_batches = 2 if quick else 4
-    for n_items in [600] if quick else [20_108, 240_000]:
+    """Yield the measurement of large batches, and of small ones of many items."""
+    sizes = [(600, 50, 4)] if quick else [(20_108, 500, 4), (80_000, 50, 32)]
+    for n_items, batch_size, n_batches in sizes:
         X, _, _ = make_interactions(
-            n_batches * 500, n_items, mean_interactions=72, random_state=0
+            n_batches * batch_size, n_items, mean_interactions=72, random_state=0
         )
         best = precisions()[-1]
-        contestants = {ALL: partial(training_iteration, X, precision=best)}
+        make = partial(training_iteration, X, batch_size)
+        contestants = {ALL: partial(make, precision=best)}
         if best == "mixed":
-            contestants["float32 products"] = partial(
-                training_iteration, X, precision="float32"
-            )
+            contestants["float32 products"] = partial(make, precision="float32")
         for name in techniques():
-            contestants[f"without {name}"] = partial(iteration_without, name, X, best)
+            contestants[f"without {name}"] = partial(
+                iteration_without, name, partial(make, precision=best)
+            )
         timing = time_in_turns(contestants, 2 if quick else 5)
         medians = timing["medians"]
         yield {
-            "case": f"iteration on {X.shape[0]:,} users, {n_items:,} items, {best}",
+            "case": f"{n_batches} batches of {batch_size}, {n_items:,} items, {best}",
             "rows": [
                 {
                     "name": name,
@@ -73,8 +74,8 @@ def prior_by_autograd(z, old_mean, old_log_variance, weights):
     return torch.logsumexp(torch.stack(terms) + logs[:, None, None], 0).sum(1)
 
 
-def iteration_without(technique, X, precision):
-    """Return a function that runs an iteration without one of the techniques."""
+def iteration_without(technique, make):
+    """Return what `make` makes, without one of the techniques."""
     for owner, name, value in techniques()[technique]:
         setattr(owner, name, value)  # for good: the process is for nothing else
-    return training_iteration(X, precision=precision)
+    return make()
