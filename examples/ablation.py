@@ -150,7 +150,7 @@ def print_table(runs, differences):
     table = Table(box=box.SIMPLE)
     table.add_column("novelties")
     for heading in [METRIC, "difference", "in each seed"]:
-        table.add_column(heading, justify="right")
+        table.add_column(heading)
     table.add_column("verdict")
     comparisons = list_comparisons()
     for name, of_seeds in runs.items():

@@ -35,17 +35,17 @@ from sklearn_recvae.ranking import rank_scores
 # in the paper: their batches are smaller, so that a pass has enough steps.
 DATA_SETS = {
     "ml-latest-small": {
-        "load": lambda path: datasets.load_movielens(path),
+        "load": datasets.load_movielens,
         "n_heldout": 50,
         "settings": {"gamma": 0.005, "max_iter": 50, "batch_size": "auto"},
     },
     "ml-1m": {
-        "load": lambda path: datasets.load_movielens(path),
+        "load": datasets.load_movielens,
         "n_heldout": 600,
         "settings": {"gamma": 0.005, "max_iter": 50, "batch_size": "auto"},
     },
     "ml-20m": {
-        "load": lambda path: datasets.load_movielens(path),
+        "load": datasets.load_movielens,
         "n_heldout": 10_000,
         "settings": {"gamma": 0.005, "max_iter": 50, "batch_size": 500},
     },
@@ -194,7 +194,7 @@ def print_table(runs, seeds, published, notes):
     table = Table(box=box.SIMPLE)
     table.add_column()
     for heading in ["kept", "validation", *METRICS]:
-        table.add_column(heading, justify="right")
+        table.add_column(heading)
     table.add_row("popularity", "", "", *show_test(runs["popularity"]))
     for run in runs.get("EASE", []):
         kept = f"lambda {run['regularization']}"
@@ -209,7 +209,7 @@ def print_table(runs, seeds, published, notes):
     )
     table.add_section()
     for source, values in published.items():
-        shown = [f"{value:.3f}{'':9}" for value in values]  # no standard error
+        shown = [f"{value:.3f}" for value in values]
         table.add_row(f"published: {source}", "", "", *shown)
     Console(width=110).print(table)
     print("Validation is NDCG@100. In brackets: the standard error over test users.")

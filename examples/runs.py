@@ -64,14 +64,14 @@ def load_or_compute(folder, name, settings, compute):
         run = read_run(file)
         if run is not None and run["settings"] == settings:
             if run["versions"] != get_versions():
-                print(f"{file.name} is kept: {run['versions']}", file=sys.stderr)
+                print(f"{file.name} was computed with {run['versions']}", file=sys.stderr)
             return run
         print(f"{file.name} is damaged: computed again", file=sys.stderr)
-    print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
+    print(f"{name}: computing", file=sys.stderr, flush=True)
     start = time.perf_counter()
     result = compute()
     seconds = round(time.perf_counter() - start, 2)
-    print(f"{seconds:.0f} s", file=sys.stderr, flush=True)
+    print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
     run = {
         "settings": settings,
         "versions": get_versions(),
