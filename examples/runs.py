@@ -64,7 +64,7 @@ def load_or_compute(folder, name, settings, compute):
         run = read_run(file)
         if run is not None and run["settings"] == settings:
             if run["versions"] != get_versions():
-                print(f"{file.name} was computed with {run['versions']}", file=sys.stderr)
+                print(f"{file.name}: by {run['versions']}", file=sys.stderr)
             return run
         print(f"{file.name} is damaged: computed again", file=sys.stderr)
     print(f"{name}: computing", file=sys.stderr, flush=True)
