@@ -173,8 +173,8 @@ def print_table(runs, differences):
     Console(width=110).print(table)
     print(
         "Difference: 'all' minus 'without', or 'only' (or 'all') minus 'none', paired\n"
-        "by test user, mean over the seeds, with its 95 % interval over users. Above 0\n"
-        "the novelty helps; 'no difference' is none beyond the interval."
+        "by test user, mean of the seeds, with its 95 % interval over users. Above 0\n"
+        "the novelties help; 'no difference' is none beyond the interval."
     )
 
 
