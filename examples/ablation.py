@@ -149,14 +149,14 @@ def print_table(runs, differences):
     """Print the mean over users and seeds, and what the novelties of a row change."""
     table = Table(box=box.SIMPLE)
     table.add_column("novelties")
-    for heading in [METRIC, "difference", "in each seed"]:
+    for heading in [METRIC, "kept", "difference", "in each seed", "verdict"]:
         table.add_column(heading)
-    table.add_column("verdict")
     comparisons = list_comparisons()
     for name, of_seeds in runs.items():
         mean = f"{mean_over_seeds(of_seeds, METRIC).mean():.4f}"
+        kept = " ".join(str(run["best_iteration"]) for run in of_seeds)
         if name not in differences:
-            table.add_row(name, mean)
+            table.add_row(name, mean, kept)
             continue
         difference, half = differences[name]
         upper, lower = (
@@ -166,12 +166,14 @@ def print_table(runs, differences):
         table.add_row(
             name,
             mean,
+            kept,
             f"{difference:+.4f} ± {half:.4f}",
             " ".join(f"{each:+.4f}" for each in np.subtract(upper, lower)),
             judge(difference, half),
         )
-    Console(width=110).print(table)
+    Console(width=125).print(table)
     print(
+        "Kept: the best iteration by validation, in each seed.\n"
         "Difference: 'all' minus 'without', or 'only' (or 'all') minus 'none', paired\n"
         "by test user, mean of the seeds, with its 95 % interval over users. Above 0\n"
         "the novelties help; 'no difference' is none beyond the interval."

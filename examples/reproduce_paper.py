@@ -236,6 +236,7 @@ def draw(runs, seeds):
         curves.plot(
             run["best_iteration"], run["validation"], "o", color=line.get_color()
         )
+    curves.xaxis.get_major_locator().set_params(integer=True)
     curves.set(xlabel="iteration (dot: the one kept)", ylabel="validation NDCG@100")
     curves.legend()
     width = 0.8 / len(runs)
