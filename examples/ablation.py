@@ -205,7 +205,7 @@ def draw(differences):
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlabel(f"difference of test {METRIC}, with its 95 % interval")
-    axes.legend()
+    figure.legend(loc="outside upper center", ncols=len(kinds))
     return figure
 
 
