@@ -196,6 +196,8 @@ def print_table(runs, seeds, published, notes):
     for heading in ["kept", "validation", *METRICS]:
         table.add_column(heading)
     table.add_row("popularity", "", "", *show_test(runs["popularity"]))
+    if "EASE" not in runs:
+        table.add_row("EASE", "not fitted, see below")
     for run in runs.get("EASE", []):
         kept = f"lambda {run['regularization']}"
         table.add_row("EASE", kept, f"{run['validation']:.4f}", *show_test([run]))
@@ -210,9 +212,11 @@ def print_table(runs, seeds, published, notes):
     table.add_section()
     for source, values in published.items():
         shown = [f"{value:.3f}" for value in values]
-        table.add_row(f"published: {source}", "", "", *shown)
+        table.add_row(source, "", "", *shown)
     Console(width=110).print(table)
     print("Validation is NDCG@100. In brackets: the standard error over test users.")
+    if published:
+        print("The last rows are the published figures.")
     for note in notes:
         print(note)
 
