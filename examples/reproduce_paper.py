@@ -213,7 +213,7 @@ def print_table(runs, seeds, published, notes):
     for source, values in published.items():
         shown = [f"{value:.3f}" for value in values]
         table.add_row(source, "", "", *shown)
-    Console(width=110).print(table)
+    Console(width=125).print(table)
     print("Validation is NDCG@100. In brackets: the standard error over test users.")
     if published:
         print("The last rows are the published figures.")
