@@ -31,11 +31,8 @@ METRICS = {
 
 def run_recvae(folder, name, model, split):
     """Fit, keep the best iteration by validation, and evaluate the test users once."""
-    settings = {
-        "model": "RecVAERecommender",
-        **model.get_params(),
-        "data": fingerprint(split),
-    }
+    settings = {"model": "RecVAERecommender", **model.get_params()}
+    settings["data"] = fingerprint(split)
 
     def compute():
         # After the settings were taken: what is printed does not change the result.
@@ -72,12 +69,8 @@ def load_or_compute(folder, name, settings, compute):
     result = compute()
     seconds = round(time.perf_counter() - start, 2)
     print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
-    run = {
-        "settings": settings,
-        "versions": get_versions(),
-        "seconds": seconds,
-        **result,
-    }
+    run = {"settings": settings, "versions": get_versions(), "seconds": seconds}
+    run |= result
     write_run(file, run)
     return run
 
