@@ -1,0 +1,142 @@
+"""Keep finished runs, evaluate rankings, and compare runs user by user.
+
+Shared by ``reproduce_paper.py`` and ``ablation.py``. A run is a dictionary that is kept
+as one JSON file; while the file is there, the run is not computed again.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+import zlib
+
+import numpy as np
+import scipy
+import sklearn
+import torch
+from scipy import stats
+
+import sklearn_recvae
+from sklearn_recvae.metrics import ndcg_at_k, recall_at_k
+
+N_RANKS = 100
+METRICS = {
+    "NDCG@100": (ndcg_at_k, 100),
+    "Recall@20": (recall_at_k, 20),
+    "Recall@50": (recall_at_k, 50),
+}
+
+
+def run_recvae(folder, name, model, split):
+    """Fit, keep the best iteration by validation, and evaluate the test users once."""
+    settings = {"model": "RecVAERecommender", **model.get_params()}
+    settings["data"] = fingerprint(split)
+
+    def compute():
+        # After the settings were taken: what is printed does not change the result.
+        model.set_params(verbose=sys.stdout.isatty())
+        model.fit(split.X_train, X_val=split.X_val, y_val=split.y_val)
+        return {
+            "best_iteration": model.best_iteration_,
+            "validation": model.best_score_,
+            "history": model.history_["validation_score"].tolist(),
+            "test": evaluate(split.y_test, model.recommend(split.X_test, k=N_RANKS)),
+        }
+
+    return load_or_compute(folder, name, settings, compute)
+
+
+def load_or_compute(folder, name, settings, compute):
+    """Give the run of these settings, from its file or else by `compute`.
+
+    The settings are in the file and, as a hash, in its name: a file of other settings,
+    or one that was cut short, is never taken for this run.
+    """
+    settings = json.loads(json.dumps(settings))  # as they will be read
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    file = folder / f"{name}-{digest[:12]}.json"
+    if file.exists():
+        run = read_run(file)
+        if run is not None and run["settings"] == settings:
+            if run["versions"] != get_versions():
+                print(f"{file.name}: by {run['versions']}", file=sys.stderr)
+            return run
+        print(f"{file.name} is damaged: computed again", file=sys.stderr)
+    print(f"{name}: computing", file=sys.stderr, flush=True)
+    start = time.perf_counter()
+    result = compute()
+    seconds = round(time.perf_counter() - start, 2)
+    print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
+    run = {"settings": settings, "versions": get_versions(), "seconds": seconds}
+    run |= result
+    write_run(file, run)
+    return run
+
+
+def read_run(file):
+    """Read a run; None for a file that is not whole."""
+    try:
+        return json.loads(file.read_text())
+    except ValueError:
+        return None
+
+
+def write_run(file, run):
+    """Write a run so that its file is whole or not there, whenever this is stopped."""
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(run, separators=(",", ":")))
+    os.replace(temporary, file)
+
+
+def get_versions():
+    """List what a result depends on beside its settings."""
+    modules = np, scipy, sklearn, torch, sklearn_recvae
+    versions = {module.__name__: str(module.__version__) for module in modules}
+    return {"python": platform.python_version(), **versions}
+
+
+def fingerprint(split):
+    """Tell this split of this data from any other: size and checksum of its parts."""
+    parts = {}
+    for name in ["X_train", "X_val", "y_val", "X_test", "y_test"]:
+        X = split[name]
+        checksum = 0
+        for array in (X.indptr, X.indices, X.data):
+            checksum = zlib.crc32(array, checksum)
+        parts[name] = {"shape": list(X.shape), "nnz": X.nnz, "crc32": checksum}
+    return parts
+
+
+def evaluate(y_true, ranks):
+    """Compute the metrics of each user, to the six digits that a file keeps."""
+    return {
+        name: metric(y_true, ranks, k, average=None).round(6).tolist()
+        for name, (metric, k) in METRICS.items()
+    }
+
+
+def mean_over_seeds(runs, metric):
+    """Average the runs of several seeds: one value for each test user."""
+    return np.mean([run["test"][metric] for run in runs], axis=0)
+
+
+def mean_and_error(values):
+    """Compute the mean over users and its standard error."""
+    if len(values) < 2:
+        raise ValueError(
+            f"{len(values)} test user is left, expected at least 2 for a standard "
+            "error. Hold out more users, or pass users with more interactions."
+        )
+    return np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
+
+
+def paired_difference(values, others):
+    """Compute the mean difference of the same users, and the half of its interval.
+
+    The interval has 95 % and is of Student's t distribution. It speaks of other users
+    of the same kind, for the seeds at hand.
+    """
+    mean, error = mean_and_error(np.subtract(values, others))
+    return mean, stats.t.ppf(0.975, len(values) - 1) * error

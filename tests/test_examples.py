@@ -1,0 +1,221 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.sparse import save_npz
+from scipy.stats import t
+from sklearn.utils import Bunch
+
+import sklearn_recvae
+from sklearn_recvae.datasets import make_interactions
+from sklearn_recvae.metrics import ndcg_at_k
+
+PROJECT = Path(sklearn_recvae.__file__).parents[1]
+EXAMPLES = PROJECT / "examples"
+if not EXAMPLES.is_dir():
+    pytest.skip("the examples are in a checkout only", allow_module_level=True)
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """Import the module that the scripts share, as they do: from their folder."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import runs
+
+    return runs
+
+
+def run_script(name, *options):
+    """Run a script to its end, and give what it printed and its progress."""
+    pytest.importorskip("matplotlib", reason="the scripts draw: extra 'examples'")
+    pytest.importorskip("rich", reason="the scripts print tables: extra 'examples'")
+    # One thread, as in these tests; UTF-8 also where that is not the default.
+    environment = {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUTF8": "1",
+        "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
+    }
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *map(str, options)],
+        env=os.environ | environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def times_of(folder):
+    return {file.name: file.stat().st_mtime_ns for file in folder.glob("*.json")}
+
+
+def cut_short(file):
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def test_ablation_goes_on_where_it_was(tmp_path):
+    X, _, _ = make_interactions(120, 40, n_groups=2, random_state=0)
+    save_npz(tmp_path / "X.npz", X)
+    results = tmp_path / "results"
+    options = ["--data", tmp_path / "X.npz", "--n-heldout", 20, "--seeds", 0]
+    options += ["--max-iter", 1, "--results", results]
+    options += ["--output", tmp_path / "ablation.png"]
+
+    printed, _ = run_script("ablation.py", *options)
+    assert "without rescaled KL and alternating" in printed
+    assert (tmp_path / "ablation.png").stat().st_size > 0
+    before = times_of(results)
+    assert len(before) == 12  # variants
+
+    damaged = next(results.glob("ablation-all-0-*.json"))
+    cut_short(damaged)
+    before[damaged.name] = damaged.stat().st_mtime_ns
+    again, progress = run_script("ablation.py", *options)
+    after = times_of(results)
+    assert again == printed
+    assert "damaged" in progress
+    assert [name for name in before if after[name] != before[name]] == [damaged.name]
+    assert after.keys() == before.keys()
+    assert json.loads(damaged.read_text())["best_iteration"] == 1
+
+
+def test_ablation_switches_off_what_it_says(monkeypatch):
+    pytest.importorskip("matplotlib", reason="the scripts draw: extra 'examples'")
+    pytest.importorskip("rich", reason="the scripts print tables: extra 'examples'")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import ablation
+
+    X = np.array([[1, 1, 1, 1], [1, 1, 0, 0]])
+    variants = ablation.list_variants()
+    models = {
+        name: ablation.make_model(novelties, X, 5, 0).get_params()
+        for name, novelties in variants.items()
+    }
+    changed = {
+        name: {key for key in params if params[key] != models["all"][key]}
+        for name, params in models.items()
+    }
+    expected = {
+        "dense encoder": {"n_hidden_layers", "dense_connections"},
+        "composite prior": {"prior_weights"},
+        "rescaled KL": {"gamma", "beta"},
+        "alternating": {"alternating", "max_iter"},
+    }
+    for name, novelties in variants.items():
+        off = [expected[each] for each in expected if each not in novelties]
+        assert changed[name] == set().union(*off), name
+    assert models["none"]["beta"] == pytest.approx(0.005 * 3)
+    assert models["none"]["max_iter"] == 15
+    assert ablation.judge(0.2, 0.1) == "helps"
+    assert ablation.judge(-0.2, 0.1) == "hurts"
+    assert ablation.judge(-0.05, 0.1) == "no difference"
+
+
+def test_reproduce_paper_goes_on_where_it_was(tmp_path):
+    X, _, _ = make_interactions(160, 40, n_groups=2, random_state=0)
+    lines = [f"{user},{item},4.0,0\n" for user, item in np.argwhere(X.toarray())]
+    header = "userId,movieId,rating,timestamp\n"
+    (tmp_path / "ratings.csv").write_text(header + "".join(lines))
+    results = tmp_path / "results"
+    options = ["--dataset", "ml-latest-small", "--data", tmp_path, "--seeds", 0]
+    options += ["--results", results, "--output", tmp_path / "table.png", "--max-iter"]
+
+    printed, _ = run_script("reproduce_paper.py", *options, 1)
+    assert "RecVAE, seed 0" in printed
+    assert (tmp_path / "table.png").stat().st_size > 0
+    before = times_of(results)
+    assert len(before) == 3  # models
+
+    again, _ = run_script("reproduce_paper.py", *options, 1)
+    assert again == printed
+    assert times_of(results) == before
+
+    run_script("reproduce_paper.py", *options, 2)
+    after = times_of(results)
+    assert len(after) == 4  # a file beside the one of the other setting
+    assert before.items() <= after.items()
+
+
+def test_run_is_kept_with_its_settings(tmp_path, runs, capsys):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"test": [0.5, len(calls)]}
+
+    settings = {"prior": (1, 0, 0), "seed": 0}
+    first = runs.load_or_compute(tmp_path, "name", settings, compute)
+    assert runs.load_or_compute(tmp_path, "name", settings, compute) == first
+    assert len(calls) == 1
+    (file,) = tmp_path.iterdir()  # no temporary file is left
+    assert json.loads(file.read_text()) == first
+
+    runs.load_or_compute(tmp_path, "name", {**settings, "seed": 1}, compute)
+    assert len(calls) == 2
+    assert len(list(tmp_path.iterdir())) == 2
+
+    cut_short(file)
+    assert runs.load_or_compute(tmp_path, "name", settings, compute)["test"][1] == 3
+    file.write_text(json.dumps({**first, "settings": {"seed": 5}}))
+    assert runs.load_or_compute(tmp_path, "name", settings, compute)["test"][1] == 4
+
+    file.write_text(json.dumps({**first, "versions": {"python": "2.7"}}))
+    capsys.readouterr()
+    assert runs.load_or_compute(tmp_path, "name", settings, compute)["test"][1] == 1
+    assert "2.7" in capsys.readouterr().err
+
+
+def test_interrupted_run_leaves_nothing(tmp_path, runs):
+    def compute():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runs.load_or_compute(tmp_path, "name", {}, compute)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fingerprint_tells_splits_apart(runs):
+    X, _, _ = make_interactions(30, 20, random_state=0)
+    names = ["X_train", "X_val", "y_val", "X_test", "y_test"]
+    split = Bunch(**dict.fromkeys(names, X))
+    first = runs.fingerprint(split)
+    assert runs.fingerprint(Bunch(**dict.fromkeys(names, X.copy()))) == first
+    assert first["X_val"]["shape"] == [30, 20]
+    for attribute in ("data", "indices"):
+        other = X.copy()
+        getattr(other, attribute)[0] += 1
+        assert runs.fingerprint(Bunch(**{**split, "y_test": other})) != first
+
+
+def test_evaluation_of_each_user(runs):
+    y_true = np.array([[0, 1, 0, 1], [1, 0, 0, 0]])
+    ranks = np.array([[1, 0, 3], [2, 1, -1]])
+    values = runs.evaluate(y_true, ranks)
+    assert values["NDCG@100"] == pytest.approx(
+        ndcg_at_k(y_true, ranks, 100, average=None), abs=1e-6
+    )
+    assert values["Recall@20"] == [1, 0]
+
+
+def test_paired_interval_by_hand(runs):
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.random((2, 3, 40))  # seeds, users
+    as_runs = [[{"test": {"m": v.tolist()}} for v in each] for each in (ours, theirs)]
+    mean, half = runs.paired_difference(
+        *(runs.mean_over_seeds(each, "m") for each in as_runs)
+    )
+    d = (ours - theirs).sum(axis=0) / 3
+    variance = ((d - d.sum() / 40) ** 2).sum() / 39
+    assert mean == pytest.approx(d.sum() / 40)
+    assert half == pytest.approx(t.ppf(0.975, 39) * np.sqrt(variance / 40))
+    assert t.ppf(0.975, 39) == pytest.approx(2.0227, abs=1e-4)  # as in tables
+
+
+def test_one_user_has_no_error(runs):
+    with pytest.raises(ValueError, match="1 test user is left, expected at least 2"):
+        runs.mean_and_error(np.array([0.5]))
