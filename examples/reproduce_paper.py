@@ -80,7 +80,7 @@ PUBLISHED = {
     },
 }
 SPLIT_SEED = 98765  # of the published split
-REGULARIZATIONS = [100, 200, 400, 800]  # of EASE, chosen by validation
+REGULARIZATIONS = [100, 200, 400, 800, 1600]  # of EASE, chosen by validation
 
 
 def main():
