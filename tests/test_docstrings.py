@@ -36,6 +36,8 @@ WITH_EXAMPLE = [
     "sklearn_recvae.RecVAERecommender",
     "sklearn_recvae.datasets.load_movielens",
     "sklearn_recvae.datasets.fetch_movielens",
+    "sklearn_recvae.datasets.load_netflix",
+    "sklearn_recvae.datasets.load_msd",
     "sklearn_recvae.datasets.make_interactions",
     "sklearn_recvae.metrics.ndcg_at_k",
     "sklearn_recvae.metrics.recall_at_k",
@@ -46,8 +48,10 @@ WITH_EXAMPLE = [
 
 
 def is_written_in(member, module):
+    """Whether the module, or a room of it where it is a package, has the definition."""
     function = inspect.unwrap(member) if callable(member) else member
-    return getattr(function, "__module__", None) == module.__name__
+    written_in = getattr(function, "__module__", None)
+    return f"{written_in}.".startswith(f"{module.__name__}.")
 
 
 def public_objects():
