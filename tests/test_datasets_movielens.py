@@ -458,21 +458,6 @@ def test_an_encrypted_zip(tmp_path):
         load_movielens(tmp_path / "ml.zip")
 
 
-@pytest.mark.parametrize(
-    ("parameter", "value"),
-    [
-        ("path", 3),
-        ("threshold", "high"),
-        ("threshold", np.nan),
-        ("min_user_interactions", 0),
-        ("min_item_interactions", 1.5),
-    ],
-)
-def test_parameters_of_load_movielens(tmp_path, parameter, value):
-    with pytest.raises(ValueError, match=f"The '{parameter}' parameter of load_movie"):
-        load_movielens(**{"path": tmp_path, parameter: value})
-
-
 # --------------------------------------------------------------- fetch_movielens
 
 

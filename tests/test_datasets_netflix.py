@@ -252,7 +252,7 @@ def test_a_broken_line_is_shown_in_part(tmp_path):
         load_netflix(tmp_path)
 
 
-@pytest.mark.parametrize("n_cut", range(1, 22))
+@pytest.mark.parametrize("n_cut", range(1, 21))
 def test_a_file_whose_end_is_cut_off_is_refused(tmp_path, n_cut):
     text = "1:\n1488844,3,2005-09-06\n1822109,5,2005-05-13"
     cut = text[: len(text) - n_cut]
