@@ -58,7 +58,8 @@ def public_objects():
     """Names of modules, and of their public classes, functions and methods."""
     for module_name in MODULES:
         module = importlib.import_module(f"sklearn_recvae.{module_name}")
-        yield module.__name__
+        if not hasattr(module, "__path__"):  # numpydoc wants a definition in the file
+            yield module.__name__
         for name, member in vars(module).items():
             written_here = inspect.isclass(member) or inspect.isroutine(member)
             if name.startswith("_") or not written_here:

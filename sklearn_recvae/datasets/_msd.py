@@ -34,10 +34,10 @@ _EXPECTED_LINE = (
 )
 
 _DESCR = """\
-Interactions of the Echo Nest taste profile subset of the Million Song Dataset. Its page,
-http://millionsongdataset.com/tasteprofile/, has the terms of use: the data are for
-research. Publications cite T. Bertin-Mahieux, D. P. W. Ellis, B. Whitman and P. Lamere
-(2011), The Million Song Dataset, Proceedings of ISMIR 2011.
+Interactions of the Echo Nest taste profile subset of the Million Song Dataset. The page
+of the data set, http://millionsongdataset.com/tasteprofile/, has the terms of use: the
+data are for research. Publications cite T. Bertin-Mahieux, D. P. W. Ellis, B. Whitman
+and P. Lamere (2011), The Million Song Dataset, Proceedings of ISMIR 2011.
 """
 
 
@@ -209,6 +209,6 @@ def _look_up(numbers, ids):
 
 
 def _sort(numbers, indices):
-    """Give the ids ascending, as str, and the indices among them in place of numbers."""
+    """Give the ids as str, ascending, and the indices that go with this order."""
     ids, places = np.unique(list(numbers), return_inverse=True)
     return ids.astype(str), places.astype(np.int32)[indices]
