@@ -210,7 +210,7 @@ def _read_ratings(files, threshold, advance):
 
 
 def _parse(chunk, movie, threshold):
-    """Give users, items, the number of ratings below the threshold too, the movie.
+    """Give users and items above the threshold, the count of all, and the last movie.
 
     The ratings before the first line of a movie belong to the movie that is passed.
     """
