@@ -256,9 +256,11 @@ def test_a_bar_without_rich(tmp_path, monkeypatch, write, load):
 
 
 @pytest.mark.parametrize("chunk_size", [1, 7, 1000])
-def test_index_ids(monkeypatch, chunk_size):
+@pytest.mark.parametrize("n_ids", [0, 1, 100])
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 50), (2**31 - 1, 2**31)])
+def test_index_ids(monkeypatch, chunk_size, n_ids, low, high):
     monkeypatch.setattr(_published, "CHUNK_SIZE", chunk_size)
-    ids = np.random.default_rng(0).integers(2**31 - 50, 2**31, 100).astype(np.int32)
+    ids = np.random.default_rng(0).integers(low, high, n_ids).astype(np.int32)
     unique, places = np.unique(ids, return_inverse=True)
     found = _published.index_ids(ids)
     assert found.dtype == np.int64

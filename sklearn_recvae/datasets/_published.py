@@ -139,7 +139,8 @@ def title_array(titles, item_ids):
 def index_ids(ids):
     """Replace int32 ids by their places among the unique ones, which are given."""
     unique = np.sort(ids)  # much faster than np.unique
-    unique = unique[np.diff(unique, prepend=np.int32(-1)) > 0]
+    # A difference may wrap around, but not to 0. A -1 of int64 would double the memory.
+    unique = unique[np.diff(unique, prepend=np.int32(-1)) != 0]
     # Bit by bit and in place: the places would come as int64, twice the memory.
     for start in range(0, ids.size, CHUNK_SIZE):
         part = ids[start : start + CHUNK_SIZE]
