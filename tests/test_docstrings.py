@@ -36,6 +36,8 @@ WITH_EXAMPLE = [
     "sklearn_recvae.RecVAERecommender",
     "sklearn_recvae.datasets.load_movielens",
     "sklearn_recvae.datasets.fetch_movielens",
+    "sklearn_recvae.datasets.load_netflix",
+    "sklearn_recvae.datasets.load_msd",
     "sklearn_recvae.datasets.make_interactions",
     "sklearn_recvae.metrics.ndcg_at_k",
     "sklearn_recvae.metrics.recall_at_k",
@@ -46,15 +48,18 @@ WITH_EXAMPLE = [
 
 
 def is_written_in(member, module):
+    """Whether the module, or a room of it where it is a package, has the definition."""
     function = inspect.unwrap(member) if callable(member) else member
-    return getattr(function, "__module__", None) == module.__name__
+    written_in = getattr(function, "__module__", None)
+    return f"{written_in}.".startswith(f"{module.__name__}.")
 
 
 def public_objects():
     """Names of modules, and of their public classes, functions and methods."""
     for module_name in MODULES:
         module = importlib.import_module(f"sklearn_recvae.{module_name}")
-        yield module.__name__
+        if not hasattr(module, "__path__"):  # numpydoc wants a definition in the file
+            yield module.__name__
         for name, member in vars(module).items():
             written_here = inspect.isclass(member) or inspect.isroutine(member)
             if name.startswith("_") or not written_here:

@@ -1,19 +1,25 @@
-"""Data sets: MovieLens as published, and a synthetic one whose tastes are known."""
+"""MovieLens, in each of the formats it was published in."""
 
-import re
-import zlib
-from contextlib import contextmanager
-from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
-from zipfile import Path as ZipPath
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array
 from sklearn.datasets import fetch_file, get_data_home
-from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils import Bunch
+from sklearn.utils._param_validation import StrOptions, validate_params
+
+from sklearn_recvae.datasets._published import (
+    FILTER_CONSTRAINTS,
+    filter_matrix,
+    index_ids,
+    line_error,
+    list_files,
+    match_titles,
+    open_folder,
+    progress_bar,
+    title_array,
+    to_matrix,
+)
 
 # Ratings file: its separator, the file of titles, and a line of that: (id), (title).
 _LAYOUTS = {
@@ -23,8 +29,6 @@ _LAYOUTS = {
 }
 _EXPECTED_PATH = "a MovieLens zip or the folder with its extracted files"
 _MAX_ID = 2**31 - 1  # ids are kept as int32: half the memory of 32 million ratings
-# What a damaged zip can raise, for instance OSError for an offset outside the file.
-_DAMAGE = (BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeError)
 
 _N_PUBLISHED = {
     "latest-small": 100_836,
@@ -43,19 +47,18 @@ restricted. Publications cite F. M. Harper and J. A. Konstan (2015), The MovieLe
 Datasets: History and Context, https://doi.org/10.1145/2827872
 """
 
-_FILTER_CONSTRAINTS = {
-    "threshold": [Interval(Real, None, None, closed="neither"), None],
-    "min_user_interactions": [Interval(Integral, 1, None, closed="left")],
-    "min_item_interactions": [Interval(Integral, 1, None, closed="left")],
-}
-
 
 @validate_params(
-    {"path": [str, PathLike], **_FILTER_CONSTRAINTS},
+    {"path": [str, PathLike], "verbose": ["verbose"], **FILTER_CONSTRAINTS},
     prefer_skip_nested_validation=True,
 )
 def load_movielens(
-    path, *, threshold=3.5, min_user_interactions=5, min_item_interactions=1
+    path,
+    *,
+    threshold=3.5,
+    min_user_interactions=5,
+    min_item_interactions=1,
+    verbose=0,
 ):
     r"""Load MovieLens ratings as a matrix of interactions.
 
@@ -77,6 +80,8 @@ def load_movielens(
         Fewest interactions of a user that is kept, in the range `[1, inf)`.
     min_item_interactions : int, default=1
         Fewest interactions of an item that is kept, in the range `[1, inf)`.
+    verbose : int, default=0
+        Above 0 a progress bar is drawn, for which rich has to be installed.
 
     Returns
     -------
@@ -99,6 +104,8 @@ def load_movielens(
     ------
     FileNotFoundError
         If `path` does not exist or holds no ratings file.
+    ImportError
+        If `verbose` is above 0 and rich is not installed.
     ValueError
         If a file is damaged or ambiguous, or no interaction passes the filters.
 
@@ -120,30 +127,30 @@ def load_movielens(
     array([10, 30])
     """
     path = Path(path)
-    with _open_folder(path) as folder:
+    with open_folder(path, _EXPECTED_PATH) as folder:
         file = _find_ratings(path, folder)
         separator, titles_name, title_line = _LAYOUTS[file.name]
-        users, items, n_ratings = _read_interactions(file, separator, threshold)
+        with progress_bar([file], verbose) as advance:
+            users, items, n_ratings = _read_interactions(
+                file, separator, threshold, advance
+            )
         titles = _read_titles(file.parent / titles_name, title_line)
 
-    X, user_ids, item_ids = _to_matrix(users, items)
-    kept_items = X.sum(axis=0) >= min_item_interactions
-    kept_users = X @ kept_items >= min_user_interactions
-    kept_items &= X.T @ kept_users > 0
-    X = X[kept_users][:, kept_items]
-    if X.nnz == 0:
-        raise ValueError(
-            f"{file}: no interaction is left, lower threshold={threshold}, "
-            f"min_user_interactions={min_user_interactions} or "
-            f"min_item_interactions={min_item_interactions}."
-        )
-    item_ids = item_ids[kept_items]
-    item_titles = [titles.get(item) or str(item) for item in item_ids.tolist()]
+    user_ids, item_ids = index_ids(users), index_ids(items)
+    X, user_ids, item_ids = filter_matrix(
+        file,
+        to_matrix(users, items, (user_ids.size, item_ids.size)),
+        user_ids,
+        item_ids,
+        threshold,
+        min_user_interactions,
+        min_item_interactions,
+    )
     return Bunch(
         data=X,
-        user_ids=user_ids[kept_users],
+        user_ids=user_ids,
         item_ids=item_ids,
-        item_titles=np.array(item_titles, dtype=object),
+        item_titles=title_array(titles, item_ids),
         n_ratings=n_ratings,
         DESCR=_DESCR,
     )
@@ -153,7 +160,7 @@ def load_movielens(
     {
         "name": [StrOptions(set(_N_PUBLISHED))],
         "data_home": [str, PathLike, None],
-        **_FILTER_CONSTRAINTS,
+        **FILTER_CONSTRAINTS,
     },
     prefer_skip_nested_validation=True,
 )
@@ -224,135 +231,9 @@ def fetch_movielens(
     return movielens
 
 
-@validate_params(
-    {
-        "n_users": [Interval(Integral, 1, None, closed="left")],
-        "n_items": [Interval(Integral, 1, None, closed="left")],
-        "n_groups": [Interval(Integral, 1, None, closed="left")],
-        "mean_interactions": [Interval(Real, 1, None, closed="left")],
-        "noise": [Interval(Real, 0, 1, closed="both")],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
-)
-def make_interactions(
-    n_users=1000,
-    n_items=500,
-    *,
-    n_groups=5,
-    mean_interactions=30,
-    noise=0.1,
-    random_state=None,
-):
-    """Draw interactions of users whose groups of taste are known.
-
-    Users and items are dealt to groups of equal size at random. A user has a log-normal
-    number of interactions, at least 5 where that is possible, most of them with items
-    of their own group, in which popularity follows Zipf's law.
-
-    Parameters
-    ----------
-    n_users : int, default=1000
-        Number of rows, in the range `[1, inf)`.
-    n_items : int, default=500
-        Number of columns, in the range `[1, inf)`.
-    n_groups : int, default=5
-        Number of groups of taste, in the range `[1, n_items]`.
-    mean_interactions : float, default=30
-        Mean number of interactions of a user, in the range `[1, inf)`. Met roughly, as
-        no user has more of them than a group has items.
-    noise : float, default=0.1
-        Share of the draws that go to a group picked at random instead of the user's
-        own, in the range `[0, 1]`. With 1 there is no taste to learn.
-    random_state : int, RandomState instance or None, default=None
-        Pass an int for the same result at every call.
-
-    Returns
-    -------
-    X : csr_array of shape (n_users, n_items)
-        Float32 ones at the interactions, in canonical format.
-    user_groups : ndarray of shape (n_users,)
-        The group of each user.
-    item_groups : ndarray of shape (n_items,)
-        The group of each item.
-
-    Examples
-    --------
-    >>> from sklearn_recvae.datasets import make_interactions
-    >>> X, user_groups, item_groups = make_interactions(200, 60, random_state=0)
-    >>> users, items = X.nonzero()
-    >>> bool((user_groups[users] == item_groups[items]).mean() > 0.7)
-    True
-    """
-    if n_groups > n_items:
-        raise ValueError(f"n_groups={n_groups} is more than n_items={n_items}.")
-    rng = check_random_state(random_state)
-    user_groups = rng.permutation(np.arange(n_users) % n_groups)
-    # Items are drawn by their place in a list sorted by group and then by popularity.
-    place_groups = np.sort(np.arange(n_items) % n_groups)
-    place_items = rng.permutation(n_items)
-    item_groups = np.empty_like(place_groups)
-    item_groups[place_items] = place_groups
-
-    most = n_items // n_groups
-    least = min(5, mean_interactions, most)
-    spread = np.exp(rng.standard_normal(n_users) - 0.5)  # log-normal of mean 1
-    n_wanted = np.rint(least + (mean_interactions - least) * spread)
-    n_wanted = np.minimum(n_wanted, most).astype(np.int64)
-    n_drawn = np.zeros_like(n_wanted)
-    pairs = np.empty(0, dtype=np.int64)  # user * n_items + item, ascending
-    # Repeated draws are made up for, but not for ever: the last unseen items are rare.
-    for _ in range(5):
-        users = np.repeat(np.arange(n_users, dtype=np.int64), n_wanted - n_drawn)
-        places = _draw_places(rng, user_groups[users], place_groups, noise)
-        pairs = np.append(pairs, users * n_items + place_items[places])
-        pairs.sort()
-        pairs = pairs[np.diff(pairs, prepend=-1) > 0]  # much faster than np.unique
-        n_drawn = np.bincount(pairs // n_items, minlength=n_users)
-    indices = (pairs % n_items).astype(np.int32)
-    indptr = np.append(0, np.cumsum(n_drawn)).astype(np.int32)
-    data = np.ones_like(indices, dtype=np.float32)
-    X = csr_array((data, indices, indptr), shape=(n_users, n_items))
-    return X, user_groups, item_groups
-
-
-def _draw_places(rng, groups, place_groups, noise):
-    """Draw one place in the list of items for each entry of groups."""
-    sizes = np.bincount(place_groups)
-    starts = np.cumsum(sizes) - sizes
-    astray = rng.random_sample(groups.size) < noise
-    groups = np.where(astray, rng.randint(sizes.size, size=groups.size), groups)
-    # Zipf's law: a uniform log(rank) gives rank r a probability ~ log(1 + 1/r) ~ 1/r.
-    # The minimum is for a power that is rounded up to the end of its range.
-    rank = (1 + sizes[groups]) ** rng.random_sample(groups.size)
-    return starts[groups] + np.minimum(rank.astype(np.int64), sizes[groups]) - 1
-
-
-@contextmanager
-def _open_folder(path):
-    """Give the folder, or the inside of the zip, as a pathlib-like object."""
-    if path.is_dir():
-        yield path
-        return
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist, expected {_EXPECTED_PATH}.")
-    try:
-        with ZipFile(path) as archive:
-            yield ZipPath(archive)
-    except (FileNotFoundError, PermissionError):
-        raise
-    except _DAMAGE as error:
-        raise ValueError(
-            f"{path} is no readable zip ({error}), expected {_EXPECTED_PATH}. "
-            "Delete it and download it again if the download was incomplete."
-        ) from error
-
-
 def _find_ratings(path, folder):
     """Find the one ratings file in the folder or one level below."""
-    folders = [folder, *(child for child in folder.iterdir() if child.is_dir())]
-    files = [file for each in folders for file in each.iterdir()]
-    found = [file for file in files if file.name in _LAYOUTS]
+    found = [file for file in list_files(folder) if file.name in _LAYOUTS]
     if not found:
         raise FileNotFoundError(
             f"{path} has none of {', '.join(_LAYOUTS)}, expected {_EXPECTED_PATH}."
@@ -363,7 +244,7 @@ def _find_ratings(path, folder):
     return found[0]
 
 
-def _read_interactions(file, separator, threshold):
+def _read_interactions(file, separator, threshold, advance):
     """Read users and items of the ratings above the threshold, and count them all."""
     users, items, n_ratings, n_lines = [], [], 0, 0
     columns = separator.join(["userId", "movieId", "rating", "timestamp"])
@@ -373,13 +254,14 @@ def _read_interactions(file, separator, threshold):
         if file.name.endswith(".csv"):
             header, n_lines = stream.readline(), 1
             if header.strip() != columns:
-                raise _line_error(file, n_lines, header, f"the header {columns!r}")
+                raise line_error(file, n_lines, header, f"the header {columns!r}")
         while lines := stream.readlines(1 << 20):  # whole lines, about 1 MB
             table = _parse_ratings(lines, separator)
             if table is None:
                 for number, line in enumerate(lines, start=n_lines + 1):
                     if _parse_ratings([line], separator) is None:
-                        raise _line_error(file, number, line, expected)
+                        raise line_error(file, number, line, expected)
+            advance(sum(map(len, lines)))  # characters, roughly bytes
             n_ratings += len(table)
             n_lines += len(lines)
             if threshold is not None:
@@ -411,39 +293,9 @@ def _parse_ratings(lines, separator):
 
 def _read_titles(file, title_line):
     """Read the titles as a dict from item id to title, empty without a file."""
-    if not file.is_file():
-        return {}
-    content = file.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:  # 100K and 1M
-        text = content.decode("latin-1")
     titles = {}
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip() or (number == 1 and line.startswith("movieId,")):
-            continue
-        match = re.fullmatch(title_line, line)
-        if match is None:
-            raise _line_error(file, number, line, "an id and a title")
-        item, title = match.groups()
+    for item, title in match_titles(file, title_line, header="movieId,"):
         if file.name.endswith(".csv") and title.startswith('"'):
             title = title[1:-1].replace('""', '"')
         titles[int(item)] = title
     return titles
-
-
-def _line_error(file, number, line, expected):
-    """Say what is wrong with a line."""
-    shown = line.rstrip("\r\n")[:80]
-    return ValueError(f"{file}, line {number}: expected {expected}, got {shown!r}")
-
-
-def _to_matrix(users, items):
-    """Count every pair of ids once: the matrix of ones, and the ids of its axes."""
-    user_ids, rows = np.unique(users, return_inverse=True)
-    item_ids, columns = np.unique(items, return_inverse=True)
-    places = rows.astype(np.int32), columns.astype(np.int32)
-    ones = np.ones(users.size, dtype=np.float32)
-    X = coo_array((ones, places), shape=(user_ids.size, item_ids.size)).tocsr()
-    X.data[:] = 1  # tocsr has summed the duplicates
-    return X, user_ids.astype(np.int64), item_ids.astype(np.int64)

@@ -1,0 +1,179 @@
+"""What the readers of published files share: files, lines, ids and filters."""
+
+import re
+import zlib
+from contextlib import contextmanager
+from numbers import Integral, Real
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+from zipfile import Path as ZipPath
+
+import numpy as np
+from scipy.sparse import coo_array
+from sklearn.utils._param_validation import Interval
+
+CHUNK_SIZE = 1 << 20  # bytes, or ids, that are worked on at a time
+
+FILTER_CONSTRAINTS = {
+    "threshold": [Interval(Real, None, None, closed="neither"), None],
+    "min_user_interactions": [Interval(Integral, 1, None, closed="left")],
+    "min_item_interactions": [Interval(Integral, 1, None, closed="left")],
+}
+
+# What a damaged zip can raise, for instance OSError for an offset outside the file.
+_DAMAGE = (BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeError)
+
+
+@contextmanager
+def open_folder(path, expected):
+    """Give the folder, or the inside of the zip, as a pathlib-like object."""
+    if path.is_dir():
+        yield path
+        return
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist, expected {expected}.")
+    try:
+        with ZipFile(path) as archive:
+            yield ZipPath(archive)
+    except (FileNotFoundError, PermissionError):
+        raise
+    except _DAMAGE as error:
+        raise ValueError(
+            f"{path} is no readable zip ({error}), expected {expected}. "
+            "Delete it and download it again if the download was incomplete."
+        ) from error
+
+
+def list_files(folder):
+    """List what lies in the folder or one level below."""
+    folders = [folder, *(child for child in folder.iterdir() if child.is_dir())]
+    return [file for each in folders for file in each.iterdir()]
+
+
+@contextmanager
+def progress_bar(files, verbose):
+    """Give a function to be called with numbers of bytes read, which may draw a bar."""
+    if not verbose:
+        yield lambda n_bytes: None
+        return
+    try:
+        from rich.progress import Progress
+    except ImportError as error:
+        raise ImportError(
+            f"verbose={verbose} needs rich, which is not installed. Run "
+            "'python -m pip install rich', or set verbose=0."
+        ) from error
+    total = sum(_size(file) for file in files)
+    with Progress() as progress:
+        task = progress.add_task("Reading", total=total)
+        yield lambda n_bytes: progress.advance(task, n_bytes)
+        progress.update(task, completed=total)
+
+
+def _size(file):
+    if isinstance(file, Path):
+        return file.stat().st_size
+    return file.root.getinfo(file.at).file_size
+
+
+def compile_lines(line):
+    """Compile a pattern of any number of such lines, or empty ones."""
+    # Possessive: a plain star would remember each line, to be able to go back.
+    return re.compile(rb"(?:(?:%b)?\r?\n)*+" % line)
+
+
+def read_chunks(file, lines, expected, advance):
+    """Give the file bit by bit, as bytes of whole lines that match the pattern."""
+    n_lines = 0
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK_SIZE):
+            chunk += stream.readline()
+            advance(len(chunk))
+            if not chunk.endswith(b"\n"):  # the end of the file
+                chunk += b"\n"
+            end = lines.match(chunk).end()
+            if end < len(chunk):
+                number = n_lines + chunk.count(b"\n", 0, end) + 1
+                raise line_error(file, number, line_at(chunk, end), expected)
+            n_lines += chunk.count(b"\n")
+            yield chunk
+
+
+def line_at(chunk, place):
+    """Give the line of the chunk that has the place, as a str to be shown."""
+    start = chunk.rfind(b"\n", 0, place) + 1
+    return chunk[start : chunk.index(b"\n", start)].decode(errors="replace")
+
+
+def line_error(file, number, line, expected):
+    """Say what is wrong with a line."""
+    shown = line.rstrip("\r\n")[:80]
+    return ValueError(f"{file}, line {number}: expected {expected}, got {shown!r}")
+
+
+def match_titles(file, title_line, header=None):
+    """Give the groups of each line of a file of titles, nothing without a file."""
+    if not file.is_file():
+        return
+    content = file.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:  # MovieLens 100K and 1M, Netflix
+        text = content.decode("latin-1")
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip() or (number == 1 and header and line.startswith(header)):
+            continue
+        match = re.fullmatch(title_line, line)
+        if match is None:
+            raise line_error(file, number, line, "an id and a title")
+        yield match.groups()
+
+
+def title_array(titles, item_ids):
+    """Give the title of each item from a dict; where it has none, the id as a str."""
+    return np.array(
+        [titles.get(item) or str(item) for item in item_ids.tolist()], dtype=object
+    )
+
+
+def index_ids(ids):
+    """Replace int32 ids by their places among the unique ones, which are given."""
+    unique = np.sort(ids)  # much faster than np.unique
+    # A difference may wrap around, but not to 0. A -1 of int64 would double the memory.
+    unique = unique[np.diff(unique, prepend=np.int32(-1)) != 0]
+    # Bit by bit and in place: the places would come as int64, twice the memory.
+    for start in range(0, ids.size, CHUNK_SIZE):
+        part = ids[start : start + CHUNK_SIZE]
+        part[:] = np.searchsorted(unique, part)
+    return unique.astype(np.int64)
+
+
+def to_matrix(users, items, shape):
+    """Count every pair of indices once: the matrix of ones."""
+    ones = np.ones(users.size, dtype=np.float32)
+    X = coo_array((ones, (users, items)), shape=shape).tocsr()
+    X.data[:] = 1  # tocsr has summed the duplicates
+    return X
+
+
+def filter_matrix(
+    source,
+    X,
+    user_ids,
+    item_ids,
+    threshold,
+    min_user_interactions,
+    min_item_interactions,
+):
+    """Leave out items, then users, then items without users; the ids as well."""
+    kept_items = X.sum(axis=0) >= min_item_interactions
+    kept_users = X @ kept_items >= min_user_interactions
+    kept_items &= X.T @ kept_users > 0
+    X = X[kept_users][:, kept_items]
+    if X.nnz == 0:
+        raise ValueError(
+            f"{source}: no interaction is left, lower threshold={threshold}, "
+            f"min_user_interactions={min_user_interactions} or "
+            f"min_item_interactions={min_item_interactions}."
+        )
+    return X, user_ids[kept_users], item_ids[kept_items]
