@@ -17,16 +17,27 @@ import scipy
 import sklearn
 import torch
 from scipy import stats
+from scipy.sparse import csr_matrix, load_npz, vstack
 
 import sklearn_recvae
+from sklearn_recvae.datasets import load_movielens
 from sklearn_recvae.metrics import ndcg_at_k, recall_at_k
+from sklearn_recvae.ranking import rank_scores
 
 N_RANKS = 100
+SPLIT_SEED = 98765  # of the published split
 METRICS = {
     "NDCG@100": (ndcg_at_k, 100),
     "Recall@20": (recall_at_k, 20),
     "Recall@50": (recall_at_k, 50),
 }
+
+
+def load_interactions(path):
+    """Read a sparse matrix as SciPy saves it, or MovieLens ratings above 3.5."""
+    if path.suffix == ".npz":
+        return load_npz(path)
+    return load_movielens(path).data
 
 
 def run_recvae(folder, name, model, split):
@@ -107,6 +118,35 @@ def fingerprint(split):
             checksum = zlib.crc32(array, checksum)
         parts[name] = {"shape": list(X.shape), "nnz": X.nnz, "crc32": checksum}
     return parts
+
+
+def rank_by_scores(split, score, block_size=1000):
+    """Give the function that ranks the unseen items of a part of the split.
+
+    It scores with ``score(part, rows)``, in blocks, because the scores of all users at
+    once would be users times items.
+    """
+
+    def rank(part):
+        n_users = split[part].shape[0]
+        ranks = []
+        for start in range(0, n_users, block_size):
+            rows = slice(start, min(start + block_size, n_users))
+            ranks.append(rank_scores(score(part, rows), split[part][rows], N_RANKS))
+        return np.concatenate(ranks)
+
+    return rank
+
+
+def stack_all_users(split):
+    """Stack what may be seen of all users, for models that know no other users.
+
+    Gives the rows, and the number of the first one of each part.
+    """
+    parts = ["X_train", "X_val", "X_test"]
+    rows = csr_matrix(vstack([split[part] for part in parts]))
+    sizes = [split[part].shape[0] for part in parts]
+    return rows, dict(zip(parts, np.cumsum([0, *sizes]).tolist(), strict=False))
 
 
 def evaluate(y_true, ranks):
