@@ -1,8 +1,8 @@
 """The models of ``compare_baselines.py``, each behind a function of the same form.
 
-``fit(split, setting, seed)`` trains on ``split.X_train``, and gives a function that ranks
-for the users of one part of the split the items that they do not have yet. A library is
-imported where it is used, so that a missing one takes nothing else away.
+``fit(split, setting, seed)`` trains on ``split.X_train``, and gives a function that
+ranks, for the users of a part of the split, the items that they do not have yet. A
+library is imported where it is used, so that a missing one takes nothing else away.
 """
 
 import os

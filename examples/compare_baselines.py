@@ -1,9 +1,10 @@
 """Compare RecVAE with other models, all tuned on one split with the same budget.
 
-Every model has the same number of settings to try, and none is begun after ``--minutes``.
-The best by validation NDCG@100 is fitted for each seed, and the test users are evaluated
-with it alone. A finished run is a file in ``--results`` and is not computed again. A
-model whose library is missing is left out, and added when the script runs where it is.
+Every model has the same number of settings to try, and none is begun after
+``--minutes``. The best by validation NDCG@100 is fitted for each seed, and the test
+users are evaluated with it alone. A finished run is a file in ``--results`` and is not
+computed again. A model whose library is missing is left out; run the script again where
+the library is, with the same results, to add it.
 
     python examples/compare_baselines.py --data ml-1m.zip
 """
