@@ -178,7 +178,7 @@ def test_baselines_are_tuned_by_validation_alone(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES)
     import compare_baselines
 
-    X, _, _ = make_interactions(60, 20, random_state=0)
+    X, _, _ = make_interactions(60, 40, random_state=0)
     split = strong_generalization_split(X, 10, 10, random_state=0)
     validations = [0.1, 0.3, 0.2, 0.3, 0.0, 0.1, 0.1]
     calls = []
