@@ -27,10 +27,9 @@ from rich.table import Table
 from runs import (
     METRICS,
     N_RANKS,
-    SPLIT_SEED,
     evaluate,
     fingerprint,
-    load_interactions,
+    load_and_split,
     load_or_compute,
     mean_and_error,
     mean_over_seeds,
@@ -38,7 +37,6 @@ from runs import (
 )
 
 from sklearn_recvae.metrics import ndcg_at_k
-from sklearn_recvae.model_selection import strong_generalization_split
 
 METRIC = "NDCG@100"
 REFERENCE = "RecVAE"
@@ -47,16 +45,7 @@ REFERENCE = "RecVAE"
 def main():
     args = parse_args()
     args.results.mkdir(parents=True, exist_ok=True)
-    X = load_interactions(args.data)
-    n_heldout = X.shape[0] // 10 if args.n_heldout is None else args.n_heldout
-    split = strong_generalization_split(
-        X, n_heldout, n_heldout, random_state=SPLIT_SEED
-    )
-    print(
-        f"{X.shape[0]} users, {X.shape[1]} items, {X.nnz} interactions. "
-        f"{split.X_train.shape[0]} users are trained on, "
-        f"{split.X_val.shape[0]} validate, {split.X_test.shape[0]} test."
-    )
+    split = load_and_split(args.data, args.n_heldout)
     runs, missing = {}, {}
     for name in args.models:
         try:
