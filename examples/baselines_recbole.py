@@ -59,7 +59,7 @@ def fit_recbole(name, split, setting, seed, patience):
         if name == "RaCT":
             train_actor_and_critic(config, model, data, validate)
         else:
-            train(config, model, data, validate)
+            train(config, model, data, validate, best={})
     return rank
 
 
@@ -112,9 +112,11 @@ def make_scorer(model, dataset, split, start):
     return score
 
 
-def train(config, model, data, validate):
-    """Train until validation stops it, and give the model its best weights."""
-    best = {}
+def train(config, model, data, validate, best):
+    """Train until validation stops it, and give the model the best weights so far.
+
+    They are kept in the dict `best`, and may be those of an earlier call.
+    """
 
     class ValidatedTrainer(Trainer):
         def _valid_epoch(self, valid_data, show_progress=False):
@@ -130,6 +132,7 @@ def train(config, model, data, validate):
 
 def train_actor_and_critic(config, model, data, validate):
     """Train the actor, then the critic, then the actor by the critic's judgement."""
+    best = {}
     for stage in ["actor_pretrain", "critic_pretrain", "finetune"]:
         model.train_stage = stage
         learns = stage == "critic_pretrain"
@@ -142,4 +145,4 @@ def train_actor_and_critic(config, model, data, validate):
             trainer.epochs = N_CRITIC_EPOCHS
             trainer.fit(data, verbose=False, saved=False)
         else:
-            train(config, model, data, validate)
+            train(config, model, data, validate, best)
