@@ -15,11 +15,9 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from runs import mean_over_seeds, paired_difference, run_recvae
-from scipy.sparse import load_npz
+from runs import load_interactions, mean_over_seeds, paired_difference, run_recvae
 
 from sklearn_recvae import RecVAERecommender
-from sklearn_recvae.datasets import load_movielens
 from sklearn_recvae.model_selection import strong_generalization_split
 
 NOVELTIES = ("dense encoder", "composite prior", "rescaled KL", "alternating")
@@ -85,13 +83,6 @@ def parse_args():
     )
     parser.add_argument("--output", default="ablation.png", help="the picture")
     return parser.parse_args()
-
-
-def load_interactions(path):
-    """Read a sparse matrix as SciPy saves it, or MovieLens ratings above 3.5."""
-    if path.suffix == ".npz":
-        return load_npz(path)
-    return load_movielens(path).data
 
 
 def list_variants():

@@ -1,7 +1,8 @@
-"""Keep finished runs, evaluate rankings, and compare runs user by user.
+"""Read data, keep finished runs, evaluate rankings, and compare runs user by user.
 
-Shared by ``reproduce_paper.py`` and ``ablation.py``. A run is a dictionary that is kept
-as one JSON file; while the file is there, the run is not computed again.
+Shared by ``reproduce_paper.py``, ``ablation.py`` and ``tuning_curves.py``. A run is a
+dictionary that is kept as one JSON file; while the file is there, the run is not
+computed again.
 """
 
 import hashlib
@@ -17,8 +18,10 @@ import scipy
 import sklearn
 import torch
 from scipy import stats
+from scipy.sparse import load_npz
 
 import sklearn_recvae
+from sklearn_recvae.datasets import load_movielens
 from sklearn_recvae.metrics import ndcg_at_k, recall_at_k
 
 N_RANKS = 100
@@ -29,8 +32,15 @@ METRICS = {
 }
 
 
-def run_recvae(folder, name, model, split):
-    """Fit, keep the best iteration by validation, and evaluate the test users once."""
+def load_interactions(path):
+    """Read a sparse matrix as SciPy saves it, or MovieLens ratings above 3.5."""
+    if path.suffix == ".npz":
+        return load_npz(path)
+    return load_movielens(path).data
+
+
+def run_recvae(folder, name, model, split, users="test"):
+    """Fit, keep the best iteration by validation, and evaluate these users once."""
     settings = {"model": "RecVAERecommender", **model.get_params()}
     settings["data"] = fingerprint(split)
 
@@ -42,7 +52,9 @@ def run_recvae(folder, name, model, split):
             "best_iteration": model.best_iteration_,
             "validation": model.best_score_,
             "history": model.history_["validation_score"].tolist(),
-            "test": evaluate(split.y_test, model.recommend(split.X_test, k=N_RANKS)),
+            users: evaluate(
+                split[f"y_{users}"], model.recommend(split[f"X_{users}"], k=N_RANKS)
+            ),
         }
 
     return load_or_compute(folder, name, settings, compute)

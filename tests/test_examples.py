@@ -141,6 +141,35 @@ def test_reproduce_paper_goes_on_where_it_was(tmp_path):
     assert before.items() <= after.items()
 
 
+def test_tuning_curves_go_on_where_they_were(tmp_path):
+    options = ["--seeds", 0, 1, "--max-iter", 1, "--results", tmp_path / "results"]
+    options += ["--output", tmp_path / "tuning.svg", "--data"]
+    for seed, name in enumerate(["first", "second"]):
+        X, _, _ = make_interactions(60, 30, n_groups=2, random_state=seed)
+        (tmp_path / name).mkdir()
+        save_npz(tmp_path / name / "interactions.npz", X)
+        options.append(tmp_path / name / "interactions.npz")
+
+    printed, _ = run_script("tuning_curves.py", *options)
+    assert "(0.5, 0.4, 0.1)" in printed
+    assert (tmp_path / "tuning.svg").stat().st_size > 0
+    before = times_of(tmp_path / "results")
+    # One default, and 4 + 3 + 3 + 3 + 2 others: a batch of 50 is the default here.
+    assert len(before) == 2 * 2 * 16
+
+    damaged = next((tmp_path / "results").glob("tuning-first-gamma-1-*.json"))
+    cut_short(damaged)
+    before[damaged.name] = damaged.stat().st_mtime_ns
+    again, progress = run_script("tuning_curves.py", *options)
+    after = times_of(tmp_path / "results")
+    assert again == printed
+    assert "damaged" in progress
+    assert [name for name in before if after[name] != before[name]] == [damaged.name]
+    assert after.keys() == before.keys()
+    run = json.loads(damaged.read_text())
+    assert np.mean(run["val"]["NDCG@100"]) == pytest.approx(run["validation"], abs=1e-6)
+
+
 def test_run_is_kept_with_its_settings(tmp_path, runs, capsys):
     calls = []
 
