@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.transforms import ScaledTranslation
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -158,21 +157,16 @@ def draw(names, studies):
             zip(names, studies, strict=True)
         ):
             of_values = runs[parameter]
-            places = list(of_values)
-            if parameter == "prior_weights":
-                places = range(len(of_values))
+            of_default = of_values[default[parameter]]
             means, halves = zip(
                 *(
-                    difference_to_default(of_seeds, of_values[default[parameter]])
-                    for of_seeds in of_values.values()
+                    difference_to_default(each, of_default)
+                    for each in of_values.values()
                 ),
                 strict=True,
             )
-            # A little aside, so that the intervals do not cover each other.
-            aside = (number - (len(names) - 1) / 2) * 4 / 72
-            shift = ScaledTranslation(aside, 0, figure.dpi_scale_trans)
             axes.errorbar(
-                places,
+                place(parameter, list(of_values), number - (len(names) - 1) / 2),
                 means,
                 yerr=halves,
                 fmt="o-",
@@ -180,15 +174,22 @@ def draw(names, studies):
                 linewidth=1,
                 capsize=2,
                 label=name,
-                transform=axes.transData + shift,
             )
         label_axis(axes, parameter)
-    for axes in panels[::3]:
-        axes.set_ylabel(f"{METRIC} minus that of the default")
+    figure.supylabel(f"{METRIC} minus that of the default, 95 % interval")
     panels[-1].legend(
         *panels[0].get_legend_handles_labels(), loc="center", frameon=False
     )
     return figure
+
+
+def place(parameter, values, step):
+    """Place the values on the axis, by so many steps aside: intervals stay apart."""
+    if parameter in ON_LOG_SCALE:
+        return np.multiply(values, 1.04**step)
+    if parameter == "prior_weights":
+        values = np.arange(len(values))
+    return np.add(values, np.ptp(values) * 0.02 * step)
 
 
 def label_axis(axes, parameter):
@@ -197,14 +198,14 @@ def label_axis(axes, parameter):
     default = RecVAERecommender().get_params()[parameter]
     axes.axhline(0, color="grey", linestyle=":")
     axes.set_xlabel(f"{parameter} (default: {default})")
-    if parameter in ON_LOG_SCALE:
-        axes.set_xscale("log")
-        axes.minorticks_off()
     if parameter == "prior_weights":
         labels = ["\n".join(map(str, weights)) for weights in values]
         axes.set_xticks(range(len(values)), labels)
-    else:
-        axes.set_xticks(values, values)
+        return
+    if parameter in ON_LOG_SCALE:
+        axes.set_xscale("log")
+        axes.minorticks_off()
+    axes.set_xticks(values, values)
 
 
 if __name__ == "__main__":
