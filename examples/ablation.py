@@ -15,33 +15,20 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from runs import mean_over_seeds, paired_difference, run_recvae
-from scipy.sparse import load_npz
+from runs import load_and_split, mean_over_seeds, paired_difference, run_recvae
 
 from sklearn_recvae import RecVAERecommender
-from sklearn_recvae.datasets import load_movielens
-from sklearn_recvae.model_selection import strong_generalization_split
 
 NOVELTIES = ("dense encoder", "composite prior", "rescaled KL", "alternating")
 # One by one, and the two that the paper discusses together.
 GROUPS = [*((novelty,) for novelty in NOVELTIES), ("rescaled KL", "alternating")]
 METRIC = "NDCG@100"
-SPLIT_SEED = 98765
 
 
 def main():
     args = parse_args()
     args.results.mkdir(parents=True, exist_ok=True)
-    X = load_interactions(args.data)
-    n_heldout = X.shape[0] // 10 if args.n_heldout is None else args.n_heldout
-    split = strong_generalization_split(
-        X, n_heldout, n_heldout, random_state=SPLIT_SEED
-    )
-    print(
-        f"{X.shape[0]} users, {X.shape[1]} items, {X.nnz} interactions. "
-        f"{split.X_train.shape[0]} users are trained on, {split.X_val.shape[0]} "
-        f"validate, {split.X_test.shape[0]} test."
-    )
+    split = load_and_split(args.data, args.n_heldout)
     runs = {
         name: [
             run_recvae(
@@ -85,13 +72,6 @@ def parse_args():
     )
     parser.add_argument("--output", default="ablation.png", help="the picture")
     return parser.parse_args()
-
-
-def load_interactions(path):
-    """Read a sparse matrix as SciPy saves it, or MovieLens ratings above 3.5."""
-    if path.suffix == ".npz":
-        return load_npz(path)
-    return load_movielens(path).data
 
 
 def list_variants():

@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from baselines import fit_popularity
 from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
@@ -19,17 +20,18 @@ from rich.table import Table
 from runs import (
     METRICS,
     N_RANKS,
+    SPLIT_SEED,
     evaluate,
     fingerprint,
     load_or_compute,
     mean_and_error,
     mean_over_seeds,
+    print_sizes,
     run_recvae,
 )
 
 from sklearn_recvae import EASERecommender, RecVAERecommender, datasets
 from sklearn_recvae.model_selection import strong_generalization_split
-from sklearn_recvae.ranking import rank_scores
 
 # n_heldout users for validation, and as many for the test. The two small sets are not
 # in the paper: their batches are smaller, so that a pass has enough steps.
@@ -79,7 +81,6 @@ PUBLISHED = {
         "EASE, Steck (2019)": (0.389, 0.333, 0.428),
     },
 }
-SPLIT_SEED = 98765  # of the published split
 REGULARIZATIONS = [100, 200, 400, 800, 1600]  # of EASE, chosen by validation
 
 
@@ -92,11 +93,7 @@ def main():
     split = strong_generalization_split(
         X, n_heldout, n_heldout, random_state=SPLIT_SEED
     )
-    print(
-        f"{args.dataset}: {X.shape[0]} users, {X.shape[1]} items, {X.nnz} "
-        f"interactions. {split.X_train.shape[0]} users are trained on, "
-        f"{split.X_val.shape[0]} validate, {split.X_test.shape[0]} test."
-    )
+    print_sizes(X, split)
 
     settings = data_set["settings"]
     if args.max_iter is not None:
@@ -143,22 +140,12 @@ def run_popularity(args, split):
     """Recommend to everybody the items with the most training users."""
 
     def compute():
-        return {"test": evaluate(split.y_test, rank_by_popularity(split))}
+        rank = fit_popularity(split, {}, None)
+        return {"test": evaluate(split.y_test, rank("X_test"))}
 
     settings = {"model": "popularity", "data": fingerprint(split)}
     name = f"{args.dataset}-popularity"
     return load_or_compute(args.results, name, settings, compute)
-
-
-def rank_by_popularity(split, block_size=1000):
-    """Rank in blocks: all scores at once would be users times items."""
-    popularity = split.X_train.sum(axis=0)
-    ranks = []
-    for start in range(0, split.X_test.shape[0], block_size):
-        seen = split.X_test[start : start + block_size]
-        scores = np.tile(popularity, (seen.shape[0], 1))
-        ranks.append(rank_scores(scores, seen, N_RANKS))
-    return np.concatenate(ranks)
 
 
 def run_ease(args, split):

@@ -1,7 +1,7 @@
-"""Keep finished runs, evaluate rankings, and compare runs user by user.
+"""Read data, keep finished runs, evaluate rankings, and compare runs user by user.
 
-Shared by ``reproduce_paper.py`` and ``ablation.py``. A run is a dictionary that is kept
-as one JSON file; while the file is there, the run is not computed again.
+Shared by the studies beside this file. A run is a dictionary that is kept as one JSON
+file; while the file is there, the run is not computed again.
 """
 
 import hashlib
@@ -17,11 +17,16 @@ import scipy
 import sklearn
 import torch
 from scipy import stats
+from scipy.sparse import csr_matrix, load_npz, vstack
 
 import sklearn_recvae
+from sklearn_recvae.datasets import load_movielens
 from sklearn_recvae.metrics import ndcg_at_k, recall_at_k
+from sklearn_recvae.model_selection import strong_generalization_split
+from sklearn_recvae.ranking import rank_scores
 
 N_RANKS = 100
+SPLIT_SEED = 98765  # of the published split
 METRICS = {
     "NDCG@100": (ndcg_at_k, 100),
     "Recall@20": (recall_at_k, 20),
@@ -29,8 +34,35 @@ METRICS = {
 }
 
 
-def run_recvae(folder, name, model, split):
-    """Fit, keep the best iteration by validation, and evaluate the test users once."""
+def load_interactions(path):
+    """Read a sparse matrix as SciPy saves it, or MovieLens ratings above 3.5."""
+    if path.suffix == ".npz":
+        return load_npz(path)
+    return load_movielens(path).data
+
+
+def load_and_split(path, n_heldout):
+    """Set users aside to validate, and as many for the test; None is a tenth each."""
+    X = load_interactions(path)
+    if n_heldout is None:
+        n_heldout = X.shape[0] // 10
+    split = strong_generalization_split(
+        X, n_heldout, n_heldout, random_state=SPLIT_SEED
+    )
+    print_sizes(X, split)
+    return split
+
+
+def print_sizes(X, split):
+    print(
+        f"{X.shape[0]} users, {X.shape[1]} items, {X.nnz} interactions. "
+        f"{split.X_train.shape[0]} users are trained on, {split.X_val.shape[0]} "
+        f"validate, {split.X_test.shape[0]} test."
+    )
+
+
+def run_recvae(folder, name, model, split, users="test"):
+    """Fit, keep the best iteration by validation, and evaluate these users once."""
     settings = {"model": "RecVAERecommender", **model.get_params()}
     settings["data"] = fingerprint(split)
 
@@ -42,7 +74,9 @@ def run_recvae(folder, name, model, split):
             "best_iteration": model.best_iteration_,
             "validation": model.best_score_,
             "history": model.history_["validation_score"].tolist(),
-            "test": evaluate(split.y_test, model.recommend(split.X_test, k=N_RANKS)),
+            users: evaluate(
+                split[f"y_{users}"], model.recommend(split[f"X_{users}"], k=N_RANKS)
+            ),
         }
 
     return load_or_compute(folder, name, settings, compute)
@@ -107,6 +141,35 @@ def fingerprint(split):
             checksum = zlib.crc32(array, checksum)
         parts[name] = {"shape": list(X.shape), "nnz": X.nnz, "crc32": checksum}
     return parts
+
+
+def rank_by_scores(split, score, block_size=1000):
+    """Give the function that ranks the unseen items of a part of the split.
+
+    It scores with ``score(part, rows)``, in blocks, because the scores of all users at
+    once would be users times items.
+    """
+
+    def rank(part):
+        n_users = split[part].shape[0]
+        ranks = []
+        for start in range(0, n_users, block_size):
+            rows = slice(start, min(start + block_size, n_users))
+            ranks.append(rank_scores(score(part, rows), split[part][rows], N_RANKS))
+        return np.concatenate(ranks)
+
+    return rank
+
+
+def stack_all_users(split):
+    """Stack what may be seen of all users, for models that know no other users.
+
+    Gives the rows, and the number of the first one of each part.
+    """
+    parts = ["X_train", "X_val", "X_test"]
+    rows = csr_matrix(vstack([split[part] for part in parts]))
+    sizes = [split[part].shape[0] for part in parts]
+    return rows, dict(zip(parts, np.cumsum([0, *sizes]).tolist(), strict=False))
 
 
 def evaluate(y_true, ranks):

@@ -11,8 +11,10 @@ from scipy.stats import t
 from sklearn.utils import Bunch
 
 import sklearn_recvae
+from sklearn_recvae import EASERecommender
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.metrics import ndcg_at_k
+from sklearn_recvae.model_selection import strong_generalization_split
 
 PROJECT = Path(sklearn_recvae.__file__).parents[1]
 EXAMPLES = PROJECT / "examples"
@@ -139,6 +141,109 @@ def test_reproduce_paper_goes_on_where_it_was(tmp_path):
     after = times_of(results)
     assert len(after) == 4  # a file beside the one of the other setting
     assert before.items() <= after.items()
+
+
+def test_baselines_go_on_where_they_were(tmp_path):
+    pytest.importorskip("psutil", reason="it watches memory: extra 'examples'")
+    X, _, _ = make_interactions(160, 40, n_groups=2, random_state=0)
+    save_npz(tmp_path / "X.npz", X)
+    results = tmp_path / "results"
+    options = ["--data", tmp_path / "X.npz", "--n-heldout", 20, "--seeds", 0]
+    options += ["--results", results, "--output", tmp_path / "baselines.png"]
+    # RecBole does not go with the other libraries. No time: one setting of each.
+    options += ["--models", "EASE", "RecVAE", "CDAE", "--minutes", 0]
+
+    printed, _ = run_script("compare_baselines.py", *options)
+    assert "1 of 6" in printed
+    assert "CDAE: not fitted." in printed
+    assert (tmp_path / "baselines.png").stat().st_size > 0
+    before = times_of(results)
+    assert len(before) == 2
+
+    again, _ = run_script("compare_baselines.py", *options)
+    assert again == printed
+    assert times_of(results) == before
+
+    run = json.loads(next(results.glob("baselines-EASE-*.json")).read_text())
+    assert run["setting"] == {"regularization": 100}
+    split = strong_generalization_split(X, 20, 20, random_state=98765)
+    model = EASERecommender(regularization=100).fit(split.X_train)
+    assert run["validation"] == pytest.approx(model.score(split.X_val, split.y_val))
+    score = model.score(split.X_test, split.y_test)
+    assert np.mean(run["test"]["NDCG@100"]) == pytest.approx(score, abs=1e-5)
+
+
+def test_baselines_are_tuned_by_validation_alone(tmp_path, monkeypatch):
+    pytest.importorskip("psutil", reason="it watches memory: extra 'examples'")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import compare_baselines
+
+    X, _, _ = make_interactions(60, 40, random_state=0)
+    split = strong_generalization_split(X, 10, 10, random_state=0)
+    validations = [0.1, 0.3, 0.2, 0.3, 0.0, 0.1, 0.1]
+    calls = []
+
+    def fit_in_new_process(name, setting, seed, split):
+        calls.append((setting, seed))
+        return {
+            "setting": setting,
+            "validation": validations[len(calls) - 1],
+            "test_ranks": np.full((split.X_test.shape[0], 100), len(calls) - 1),
+        }
+
+    tested = []
+
+    def evaluate(y_true, ranks):
+        tested.append(ranks[0, 0])
+        return {"NDCG@100": [0.5] * len(ranks)}
+
+    monkeypatch.setattr(compare_baselines, "fit_in_new_process", fit_in_new_process)
+    monkeypatch.setattr(compare_baselines, "evaluate", evaluate)
+    args = Bunch(results=tmp_path, seeds=[3, 4], minutes=1)
+    runs = compare_baselines.run_model(args, "WMF", split)
+    settings = compare_baselines.MODELS["WMF"].settings
+    # The second setting is the best by validation; it alone is fitted with seed 4.
+    assert calls == [*((setting, 3) for setting in settings), (settings[1], 4)]
+    assert tested == [1, 6]
+    assert [run["setting"] for run in runs] == [settings[1]] * 2
+
+
+def test_baselines_have_the_same_budget(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import baselines
+
+    for name, model in baselines.MODELS.items():
+        assert len(model.settings) == (1 if name == "popularity" else 6), name
+    assert baselines.MODELS["RecVAE"].settings[0] == {"gamma": 0.005}
+
+
+def test_tuning_curves_go_on_where_they_were(tmp_path):
+    options = ["--seeds", 0, 1, "--max-iter", 1, "--results", tmp_path / "results"]
+    options += ["--output", tmp_path / "tuning.svg", "--data"]
+    for seed, name in enumerate(["first", "second"]):
+        X, _, _ = make_interactions(60, 30, n_groups=2, random_state=seed)
+        (tmp_path / name).mkdir()
+        save_npz(tmp_path / name / "interactions.npz", X)
+        options.append(tmp_path / name / "interactions.npz")
+
+    printed, _ = run_script("tuning_curves.py", *options)
+    assert "(0.5, 0.4, 0.1)" in printed
+    assert (tmp_path / "tuning.svg").stat().st_size > 0
+    before = times_of(tmp_path / "results")
+    # One default, and 4 + 3 + 3 + 3 + 2 others: a batch of 50 is the default here.
+    assert len(before) == 2 * 2 * 16
+
+    damaged = next((tmp_path / "results").glob("tuning-first-gamma-1-*.json"))
+    cut_short(damaged)
+    before[damaged.name] = damaged.stat().st_mtime_ns
+    again, progress = run_script("tuning_curves.py", *options)
+    after = times_of(tmp_path / "results")
+    assert again == printed
+    assert "damaged" in progress
+    assert [name for name in before if after[name] != before[name]] == [damaged.name]
+    assert after.keys() == before.keys()
+    run = json.loads(damaged.read_text())
+    assert np.mean(run["val"]["NDCG@100"]) == pytest.approx(run["validation"], abs=1e-6)
 
 
 def test_run_is_kept_with_its_settings(tmp_path, runs, capsys):

@@ -1,0 +1,246 @@
+"""Compare RecVAE with other models, all tuned on one split with the same budget.
+
+Every model has the same number of settings to try, and none is begun after
+``--minutes``. The best by validation NDCG@100 is fitted for each seed, and the test
+users are evaluated with it alone. A finished run is a file in ``--results`` and is not
+computed again. A model whose library is missing is left out; run the script again where
+the library is, with the same results, to add it.
+
+    python examples/compare_baselines.py --data ml-1m.zip
+"""
+
+import argparse
+import importlib
+import multiprocessing
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+from baselines import MODELS
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from runs import (
+    METRICS,
+    N_RANKS,
+    evaluate,
+    fingerprint,
+    load_and_split,
+    load_or_compute,
+    mean_and_error,
+    mean_over_seeds,
+    paired_difference,
+)
+
+from sklearn_recvae.metrics import ndcg_at_k
+
+METRIC = "NDCG@100"
+REFERENCE = "RecVAE"
+
+
+def main():
+    args = parse_args()
+    args.results.mkdir(parents=True, exist_ok=True)
+    split = load_and_split(args.data, args.n_heldout)
+    runs, missing = {}, {}
+    for name in args.models:
+        try:
+            runs[name] = run_model(args, name, split)
+        except (ImportError, MemoryError) as error:
+            missing[name] = error
+    print_table(runs)
+    for name, error in missing.items():
+        print(f"{name}: not fitted. {type(error).__name__}: {error}")
+    draw(runs).savefig(args.output, dpi=150)
+    print(f"Picture: {args.output}")
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="a matrix of users by items (.npz), a MovieLens zip, or its folder",
+    )
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--n-heldout",
+        type=int,
+        help="users for validation, and as many for the test; else a tenth each",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=10, help="no setting is begun after these"
+    )
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), help="folder of finished runs"
+    )
+    parser.add_argument("--output", default="baselines.png", help="the picture")
+    return parser.parse_args()
+
+
+def run_model(args, name, split):
+    """Tune the model with the first seed, and fit what was chosen with the others."""
+    seeds = args.seeds if MODELS[name].seeded else args.seeds[:1]
+    settings = MODELS[name].settings
+    runs = []
+    for seed in seeds:
+        runs.append(run_settings(args, name, settings, seed, split))
+        settings = [runs[0]["setting"]]
+    return runs
+
+
+def run_settings(args, name, settings, seed, split):
+    """Fit with each setting while time is left, and test the best one."""
+
+    def compute():
+        fits = []
+        start = time.monotonic()
+        for setting in settings:
+            fits.append(fit_in_new_process(name, setting, seed, split))
+            if time.monotonic() - start > 60 * args.minutes:
+                break
+        best = max(fits, key=lambda fitted: fitted["validation"])
+        tests = [fitted.pop("test_ranks") for fitted in fits]
+        test = evaluate(split.y_test, tests[fits.index(best)])
+        return {**best, "tried": fits, "cpus": os.cpu_count(), "test": test}
+
+    identity = {
+        "model": name,
+        "settings": settings,
+        "minutes": args.minutes,
+        "seed": seed,
+        "data": fingerprint(split),
+    }
+    file_name = f"baselines-{name.replace(' ', '-')}-{seed}"
+    return load_or_compute(args.results, file_name, identity, compute)
+
+
+def fit_in_new_process(name, setting, seed, split):
+    """Fit, and validate; the seconds and the memory are those of the fit alone."""
+    context = multiprocessing.get_context("spawn")
+    connection, others_end = context.Pipe()
+    process = context.Process(target=fit, args=(others_end, name, setting, seed, split))
+    process.start()
+    others_end.close()  # so that the end of the process ends the connection
+    try:
+        library = receive(connection)
+        memory = watch_memory(process, connection)
+        seconds = receive(connection)
+        ranks = receive(connection)
+    except EOFError:
+        process.join()
+        raise RuntimeError(
+            f"{name} with {setting} ended with exit code {process.exitcode}"
+        ) from None
+    finally:
+        connection.close()
+        process.join()
+    return {
+        "setting": setting,
+        "library": library,
+        "seconds": round(seconds, 2),
+        "megabytes": round(memory / 1e6),
+        "validation": ndcg_at_k(split.y_val, ranks["X_val"], N_RANKS),
+        "test_ranks": ranks["X_test"],
+    }
+
+
+def watch_memory(process, connection):
+    """Give the peak of what a process takes on top, until it answers."""
+    memory_info = psutil.Process(process.pid).memory_info
+    start = peak = memory_info().rss
+    connection.send("begin")
+    while not connection.poll(0.01):
+        peak = max(peak, memory_info().rss)
+    return peak - start
+
+
+def receive(connection):
+    message = connection.recv()
+    if isinstance(message, Exception):
+        raise message
+    return message
+
+
+def fit(connection, name, setting, seed, split):
+    """Fit in this process, answer with the library, the seconds and the ranks."""
+    model = MODELS[name]
+    try:
+        importlib.import_module(model.module)
+        library = sys.modules[model.module.split(".")[0]]
+        connection.send(f"{library.__name__} {library.__version__}")
+        connection.recv()
+        start = time.perf_counter()
+        rank = model.fit(split, setting, seed)
+        connection.send(time.perf_counter() - start)
+        connection.send({part: rank(part) for part in ["X_val", "X_test"]})
+    except (ImportError, MemoryError) as error:
+        connection.send(error)
+
+
+def print_table(runs):
+    """Print what was chosen, the test results and the costs, the best model last."""
+    table = Table(box=box.SIMPLE)
+    for heading in ["", *METRICS, "difference", "chosen", "tried", "s", "MB"]:
+        table.add_column(heading)
+    for name, of_seeds in sorted(runs.items(), key=lambda item: mean_test(item[1])):
+        first = of_seeds[0]
+        chosen = ", ".join(f"{key} {value}" for key, value in first["setting"].items())
+        results = [mean_and_error(mean_over_seeds(of_seeds, m)) for m in METRICS]
+        seconds = np.mean([run["seconds"] for run in of_seeds])
+        table.add_row(
+            name,
+            *[f"{mean:.4f} ({error:.4f})" for mean, error in results],
+            show_difference(runs, name),
+            chosen,
+            f"{len(first['tried'])} of {len(MODELS[name].settings)}",
+            f"{seconds:.1f}",
+            f"{max(run['megabytes'] for run in of_seeds)}",
+        )
+    Console(width=150).print(table)
+    print(
+        f"In brackets: the standard error over test users. Difference: {METRIC} minus\n"
+        f"that of {REFERENCE}, paired by test user, mean of the seeds, with its 95 %\n"
+        "interval over users. s, MB: time and memory of one fit with what was chosen,\n"
+        "validation after each epoch included where there is one."
+    )
+    for name, of_seeds in runs.items():
+        each = " ".join(f"{mean_test([run]):.4f}" for run in of_seeds)
+        print(f"{name} ({of_seeds[0]['library']}), {METRIC} in each seed: {each}")
+
+
+def mean_test(runs):
+    return mean_over_seeds(runs, METRIC).mean()
+
+
+def show_difference(runs, name):
+    if name == REFERENCE or REFERENCE not in runs:
+        return ""
+    values = (mean_over_seeds(runs[n], METRIC) for n in (name, REFERENCE))
+    difference, half = paired_difference(*values)
+    return f"{difference:+.4f} ± {half:.4f}"
+
+
+def draw(runs):
+    """Draw quality against the time of a fit."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for name, of_seeds in runs.items():
+        mean, error = mean_and_error(mean_over_seeds(of_seeds, METRIC))
+        seconds = np.mean([run["seconds"] for run in of_seeds])
+        axes.errorbar(seconds, mean, yerr=error, fmt="o", capsize=3)
+        axes.annotate(name, (seconds, mean), xytext=(5, 5), textcoords="offset points")
+    axes.set_xscale("log")
+    axes.margins(x=0.2)
+    axes.set(xlabel="seconds of a fit", ylabel=f"test {METRIC}, with standard error")
+    return figure
+
+
+if __name__ == "__main__":
+    main()
