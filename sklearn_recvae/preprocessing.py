@@ -360,8 +360,8 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
             if len(unknown):
                 raise ValueError(
                     f"{len(unknown)} of {len(values)} events have an unknown {name}, "
-                    f"such as {unknown[0]!r}. Fit the encoder on a table that has it, "
-                    'or set handle_unknown="ignore" to leave such events out.'
+                    f"such as {unknown.tolist()[0]!r}. Fit the encoder on a table that "
+                    'has it, or set handle_unknown="ignore" to leave such events out.'
                 )
         return places
 
@@ -462,7 +462,7 @@ def _as_array(column, name):
         if n_missing:
             raise ValueError(_describe_gaps(name, n_missing))
         if column.dtype.is_temporal():
-            column = column.dt.timestamp()
+            column = column.dt.timestamp("us")
         column = column.to_numpy()
     column = np.asarray(column)
     if column.ndim != 1:
