@@ -6,6 +6,7 @@ from numbers import Integral
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from sklearn_recvae._saving import load_estimator, save_estimator
 from sklearn_recvae._validation import check_candidates
 from sklearn_recvae.inference import rank
 from sklearn_recvae.interactions import InteractionTensors, check_interactions
@@ -38,7 +39,8 @@ class RecommenderMixin:
     """Mixin for estimators that give each user a score for each item.
 
     They have a method ``_scorer(candidates)``, which gives the argument `score` of
-    `sklearn_recvae.inference.rank`, and a property `_device`, where it wants batches.
+    `sklearn_recvae.inference.rank`, and a property `_device`, where it wants batches;
+    and ``_get_fitted()`` and ``_set_fitted(attributes, arrays)`` for files.
     """
 
     @validate_params(
@@ -139,6 +141,51 @@ class RecommenderMixin:
         fold_in, held_out = split_or_check_held_out(X, y)
         fold_in = InteractionTensors(fold_in, self._device)
         return mean_ndcg(self._scorer(None), fold_in, held_out, sample_weight)
+
+    def save(self, path):
+        """Save the fitted estimator to a file, from which :meth:`load` makes it anew.
+
+        The file is a zip of arrays and JSON, and reading it never runs code from it.
+        What was at its place stays until it is written whole. The state of the
+        optimisers is not saved.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, in a folder that exists.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is no number, str, None or sequence of these, such as a
+            `RandomState` instance.
+        """
+        check_is_fitted(self)
+        save_estimator(path, self, *self._get_fitted())
+
+    @classmethod
+    def load(cls, path):
+        """Load an estimator that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The file.
+
+        Returns
+        -------
+        estimator : estimator instance
+            As it was saved, on the CPU wherever it was trained.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no file.
+        ValueError
+            If the file is of another estimator, foreign, damaged, changed, or written
+            by a later release in a format that this one does not know.
+        """
+        return load_estimator(path, cls)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

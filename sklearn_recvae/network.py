@@ -6,10 +6,12 @@ always float32; `matmul_dtype` says what the large products are computed in.
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sklearn_recvae._files import check_arrays
 from sklearn_recvae.kernels import linear, weighted_row_sums
 
 LAYER_NORM_EPS = 0.1
@@ -166,4 +168,38 @@ def build_recvae(*args, seed):
             bound = 1 / math.sqrt(fan_in)
             nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
             nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return module
+
+
+def rebuild_recvae(*args, weights):
+    """Make a `RecVAE` of trained weights.
+
+    Parameters
+    ----------
+    *args : see RecVAE
+        Its sizes.
+    weights : dict of ndarray
+        By the names of its `state_dict`. They are not copied.
+
+    Returns
+    -------
+    RecVAE
+        On the CPU.
+
+    Raises
+    ------
+    ValueError
+        If these are not its weights, or if they are not finite.
+    """
+    with torch.device("meta"):  # sizes that are wrong take no memory
+        module = RecVAE(*args)
+    check_arrays(
+        weights,
+        {
+            name: (np.dtype(np.float32), tuple(weight.shape))
+            for name, weight in module.state_dict().items()
+        },
+    )
+    tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+    module.load_state_dict(tensors, assign=True)
     return module

@@ -37,7 +37,7 @@ from sklearn_recvae._validation import (
     hold_out_users,
 )
 from sklearn_recvae.interactions import InteractionTensors, check_interactions
-from sklearn_recvae.network import build_recvae
+from sklearn_recvae.network import build_recvae, rebuild_recvae
 from sklearn_recvae.training import (
     Trainer,
     auto_batch_size,
@@ -491,6 +491,35 @@ default=None
 
     def _scorer(self, candidates):
         return inference.scorer(self.module_, candidates)
+
+    def _get_fitted(self):
+        attributes = {
+            "sizes": self.module_.sizes,
+            "n_iter_": self.n_iter_,
+            "best_iteration_": self.best_iteration_,
+            "best_score_": self.best_score_,
+        }
+        weights = self.module_.state_dict()
+        arrays = {f"module_.{name}": w.cpu().numpy() for name, w in weights.items()}
+        history = {f"history_.{name}": c for name, c in self.history_.items()}
+        return attributes, arrays | history
+
+    def _set_fitted(self, attributes, arrays):
+        weights, history = (
+            {
+                name.removeprefix(prefix): array
+                for name, array in arrays.items()
+                if name.startswith(prefix)
+            }
+            for prefix in ("module_.", "history_.")
+        )
+        self.module_ = rebuild_recvae(
+            self.n_features_in_, *attributes["sizes"], weights=weights
+        )
+        self.history_ = history
+        self.n_iter_ = attributes["n_iter_"]
+        self.best_iteration_ = attributes["best_iteration_"]
+        self.best_score_ = attributes["best_score_"]
 
     def _encode(self, X):
         X = check_interactions(self, X, reset=False)
