@@ -19,6 +19,15 @@ SCORE_K = 100
 POSITIVE_INT = Interval(Integral, 1, None, closed="left")
 
 
+class FitInterrupted(KeyboardInterrupt):
+    """The user stopped training, and the estimator has what there was by then."""
+
+    def __init__(self, n_iter):
+        super().__init__(
+            f"Training was interrupted, and the estimator has {n_iter} iterations."
+        )
+
+
 def unchanged_on_error(method):
     """Decorate a method so that the estimator is as it was if the method fails."""
 
@@ -27,6 +36,8 @@ def unchanged_on_error(method):
         before = estimator.__dict__.copy()
         try:
             return method(estimator, *args, **kwargs)
+        except FitInterrupted:
+            raise
         except BaseException:
             estimator.__dict__.clear()
             estimator.__dict__.update(before)

@@ -28,7 +28,7 @@ def save_estimator(path, estimator, attributes, arrays):
     content = {
         "estimator": type(estimator).__name__,
         "parameters": {
-            name: _as_json(name, value)
+            name: as_json(name, value)
             for name, value in estimator.get_params(deep=False).items()
         },
         "n_features_in_": estimator.n_features_in_,
@@ -76,12 +76,25 @@ def load_estimator(path, cls):
     return estimator
 
 
-def _as_json(name, value):
-    """Give a parameter as JSON has it."""
+def as_json(name, value):
+    """Give a parameter as JSON has it.
+
+    Parameters
+    ----------
+    name : str
+        Of the parameter.
+    value : object
+        What it is.
+
+    Returns
+    -------
+    object
+        A number, str, bool, None or a list of these.
+    """
     if hasattr(value, "tolist"):  # of numpy
         value = value.tolist()
     if isinstance(value, list | tuple):
-        return [_as_json(name, each) for each in value]
+        return [as_json(name, each) for each in value]
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, Integral):

@@ -61,6 +61,13 @@ class InputAdam:
         # whose last step was _first_step, _first_step + 1 ... n_steps.
         self._moments = np.zeros((4, 1))
 
+    def restore(self, mean, square, n_steps):
+        """Take over the moments of another one of which no row was behind."""
+        self.mean.copy_(mean)
+        self.square.copy_(square)
+        self.n_steps = n_steps
+        self._up_to_date()
+
     @torch.no_grad()
     def look_up(self, batch):
         """Multiply a batch with the table; the next step is about it.

@@ -21,12 +21,25 @@ from sklearn_recvae._callbacks import (
     IterationHooks,
     with_callbacks,
 )
+from sklearn_recvae._checkpoints import (
+    CheckpointFolder,
+    check_same_fit,
+    choose_seed,
+    make_fingerprint,
+)
 from sklearn_recvae._hardware import resolve_device, resolve_matmul_dtype
 from sklearn_recvae._recommending import (
     POSITIVE_INT,
+    FitInterrupted,
     RecommenderMixin,
     mean_ndcg,
     unchanged_on_error,
+)
+from sklearn_recvae._state import (
+    Progress,
+    new_training_state,
+    restore_state,
+    state_to_arrays,
 )
 from sklearn_recvae._validation import (
     check_has_interactions,
@@ -38,12 +51,7 @@ from sklearn_recvae._validation import (
 )
 from sklearn_recvae.interactions import InteractionTensors, check_interactions
 from sklearn_recvae.network import build_recvae, rebuild_recvae
-from sklearn_recvae.training import (
-    Trainer,
-    auto_batch_size,
-    new_training_state,
-    train,
-)
+from sklearn_recvae.training import Trainer, auto_batch_size, train
 
 _NON_NEGATIVE = Interval(Real, 0, None, closed="left")
 
@@ -265,7 +273,7 @@ class RecVAERecommender(
     @unchanged_on_error  # outermost: callbacks are torn down before it acts
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, X_val=None, y_val=None):
+    def fit(self, X, y=None, *, X_val=None, y_val=None, checkpoint=None):
         """Train on the rows of X.
 
         Parameters
@@ -283,6 +291,11 @@ default=None
 default=None
             Held-out interactions of the validation users; `X_val` is then the fold-in
             part.
+        checkpoint : path-like, default=None
+            A folder for the state of training after each iteration, from which a
+            later call with the same parameters and data goes on, to the same result
+            as if it had never been interrupted. Only `max_iter` and `verbose` may
+            change. Each fit needs a folder of its own.
 
         Returns
         -------
@@ -294,43 +307,18 @@ default=None
         ValueError
             If X is not a matrix of non-negative finite numbers with at least one
             interaction, if parameters contradict each other, if `y_val` is given
-            without `X_val`, if no validation user can be evaluated, or if training
-            diverges. The estimator is then as it was before.
+            without `X_val`, if no validation user can be evaluated, if training
+            diverges, or if `checkpoint` is the folder of another fit, or of one that
+            is running. The estimator is then as it was before.
+        KeyboardInterrupt
+            If the user interrupts training. With at least one whole iteration the
+            estimator is fitted then: with the best one by validation, else with the
+            weights as they stand.
         """
-        continued = self.warm_start and hasattr(self, "module_")
-        X = self._check_training_interactions(X, reset=not continued)
-        rng = check_random_state(self.random_state)
-        if X_val is not None:
-            X_val = check_interactions(self, X_val, reset=False)
-        elif self.early_stopping and y_val is None:
-            X, X_val = hold_out_users(X, self.validation_fraction, rng)
-        fold_in, held_out = check_validation(X_val, y_val)
-        module = copy.deepcopy(self.module_) if continued else None
-        state = self._new_state(module, rng)
-        validate = None
-        if held_out is not None:
-            tensors = InteractionTensors(fold_in, state.module.device)
-            validate = functools.partial(
-                mean_ndcg, inference.scorer(state.module), tensors, held_out
-            )
-        hooks = IterationHooks(self, state.module, X, y, self.max_iter)
-        history, best_iteration = train(
-            self._trainer(state, X),
-            hooks,
-            max_iter=self.max_iter,
-            validate=validate,
-            patience=self.n_iter_no_change if self.early_stopping else None,
-        )
-        self._state = state
-        self.module_ = state.module
-        self.n_iter_ = len(history)
-        self.history_ = _as_columns(history)
-        self.best_iteration_ = best_iteration
-        self.best_score_ = None
-        if best_iteration is not None:
-            self.best_score_ = history[best_iteration - 1]["validation_score"]
-        hooks.end_fit()
-        return self
+        if checkpoint is None:
+            return self._fit(X, y, X_val, y_val)
+        with CheckpointFolder(checkpoint) as folder:
+            return self._fit(X, y, X_val, y_val, folder)
 
     @unchanged_on_error
     @with_callbacks
@@ -369,8 +357,9 @@ default=None
             module = copy.deepcopy(self.module_) if started else None
             state = self._new_state(module, check_random_state(self.random_state))
         hooks = IterationHooks(self, state.module, X, y, 1)
-        records, _ = train(self._trainer(state, X), hooks, max_iter=1)
-        columns = _as_columns(records)
+        progress = Progress()
+        train(self._trainer(state, X), hooks, progress, max_iter=1)
+        columns = _as_columns(progress.history)
         if started:
             columns = {
                 name: np.concatenate([self.history_[name], column])
@@ -521,6 +510,78 @@ default=None
         self.best_iteration_ = attributes["best_iteration_"]
         self.best_score_ = attributes["best_score_"]
 
+    def _fit(self, X, y, X_val, y_val, folder=None):
+        continued = self.warm_start and hasattr(self, "module_")
+        X = self._check_training_interactions(X, reset=not continued)
+        written, arrays = (None, {}) if folder is None else folder.read()
+        seed = self.random_state
+        if folder is not None:
+            seed = choose_seed(self.random_state, written)
+        rng = check_random_state(seed)
+        if X_val is not None:
+            X_val = check_interactions(self, X_val, reset=False)
+        elif self.early_stopping and y_val is None:
+            X, X_val = hold_out_users(X, self.validation_fraction, rng)
+        fold_in, held_out = check_validation(X_val, y_val)
+        module = copy.deepcopy(self.module_) if continued else None
+        state = self._new_state(module, rng)
+        progress = Progress()
+        save = None
+        if folder is not None:
+            matrices = {"X": X, "X_val": fold_in, "y_val": held_out}
+            content = {
+                "seed": seed,
+                "fingerprint": make_fingerprint(
+                    self, seed, matrices, state.module, self._matmul_dtype(state)
+                ),
+            }
+            if written is not None:
+                check_same_fit(folder, written, content, self.max_iter)
+                restore_state(state, arrays)
+                progress.restore(arrays, state.module)
+
+            def save():
+                arrays = state_to_arrays(state) | progress.to_arrays()
+                folder.write(len(progress.history), content, arrays)
+
+        validate = None
+        if held_out is not None:
+            tensors = InteractionTensors(fold_in, state.module.device)
+            validate = functools.partial(
+                mean_ndcg, inference.scorer(state.module), tensors, held_out
+            )
+        hooks = IterationHooks(self, state.module, X, y, self.max_iter)
+        hooks.n_done = len(progress.history)
+        try:
+            train(
+                self._trainer(state, X),
+                hooks,
+                progress,
+                max_iter=self.max_iter,
+                validate=validate,
+                patience=self.n_iter_no_change if self.early_stopping else None,
+                save=save,
+            )
+        except KeyboardInterrupt as error:
+            if not progress.history:
+                raise
+            state.input_optimizer.catch_up()
+            progress.give_best(state.module)
+            self._keep(state, progress)
+            raise FitInterrupted(len(progress.history)) from error
+        self._keep(state, progress)
+        hooks.end_fit()
+        return self
+
+    def _keep(self, state, progress):
+        """Take over what training has come to."""
+        self._state = state
+        self.module_ = state.module
+        self.n_iter_ = len(progress.history)
+        self.history_ = _as_columns(progress.history)
+        self.best_iteration_ = progress.best_iteration
+        self.best_score_ = progress.best_score
+
     def _encode(self, X):
         X = check_interactions(self, X, reset=False)
         return inference.encode(
@@ -580,8 +641,11 @@ default=None
             n_decoder_epochs=self.n_decoder_epochs,
             batch_size=batch_size,
             learning_rate=self.learning_rate,
-            matmul_dtype=resolve_matmul_dtype(self.precision, device),
+            matmul_dtype=self._matmul_dtype(state),
         )
+
+    def _matmul_dtype(self, state):
+        return resolve_matmul_dtype(self.precision, state.module.device)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -5,17 +5,14 @@ refresh of every user's old posterior, passes that update the decoder only. Each
 phase differentiates only what it updates.
 """
 
-import copy
 import math
 from time import perf_counter
-from typing import NamedTuple
 
 import torch
 
 from sklearn_recvae import objective
 from sklearn_recvae._hardware import keep_freed_memory
 from sklearn_recvae.kernels import mean_log_likelihood
-from sklearn_recvae.optimizers import InputAdam
 
 # Users encoded at once where nothing is trained.
 ENCODE_BATCH_SIZE = 1024
@@ -35,42 +32,6 @@ def auto_batch_size(n_users):
         The batch size.
     """
     return min(500, max(50, n_users // 32))
-
-
-class TrainingState(NamedTuple):
-    """What lives on from one call of fit or partial_fit to the next."""
-
-    module: torch.nn.Module
-    input_optimizer: InputAdam  # of the encoder's first weight
-    encoder_optimizer: torch.optim.Optimizer  # of the rest of the encoder
-    decoder_optimizer: torch.optim.Optimizer
-    generator: torch.Generator
-
-
-def new_training_state(module, seed):
-    """Give each half of the module an Adam of its own, and a source of randomness.
-
-    Parameters
-    ----------
-    module : RecVAE
-        On the device where it is to be trained.
-    seed : int
-        For noise, samples and the order of users.
-
-    Returns
-    -------
-    TrainingState
-        At the start of training.
-    """
-    table = module.encoder.input.weight
-    others = [weight for weight in module.encoder.parameters() if weight is not table]
-    return TrainingState(
-        module,
-        InputAdam(table),
-        torch.optim.Adam(others, fused=True),
-        torch.optim.Adam(module.decoder.parameters(), fused=True),
-        torch.Generator(module.device).manual_seed(seed),
-    )
 
 
 class Trainer:
@@ -243,7 +204,16 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
         optimizer.zero_grad()
 
 
-def train(trainer, hooks, *, max_iter, validate=None, patience=None):
+def train(
+    trainer,
+    hooks,
+    progress,
+    *,
+    max_iter,
+    validate=None,
+    patience=None,
+    save=None,
+):
     """Run iterations, keep the best weights if there is a validation score.
 
     Parameters
@@ -253,56 +223,50 @@ def train(trainer, hooks, *, max_iter, validate=None, patience=None):
     hooks : object
         ``hooks.begin_iteration()`` is called before and ``hooks.end_iteration(record)``
         after each iteration; training stops if the latter returns True.
+    progress : Progress
+        Goes on from there, and is what comes out.
     max_iter : int
-        Number of iterations.
+        Number of iterations, those before included.
     validate : callable, default=None
         Returns the validation score of the module as it stands, higher is better.
     patience : int, default=None
         Stop after that many iterations without a better score.
-
-    Returns
-    -------
-    history : list of dict
-        A record an iteration: ``likelihood``, ``kl``, ``validation_score`` (NaN
-        without validation) and ``seconds``.
-    best_iteration : int or None
-        Counted from 1; None without validation.
+    save : callable, default=None
+        Called after each iteration, when trainer and progress are up to date.
 
     Raises
     ------
     ValueError
         If the objective is no longer finite.
     """
-    history = []
-    best_score, best_iteration, best_weights = -math.inf, None, None
-    for iteration in range(1, max_iter + 1):
+    stop = False
+    while (
+        not stop
+        and len(progress.history) < max_iter
+        and not progress.has_stalled(patience)
+    ):
         hooks.begin_iteration()
         start = perf_counter()
         likelihood, kl = trainer.run_iteration()
         if not _is_finite(likelihood, kl, trainer.module):
             raise ValueError(
-                f"Training diverged in iteration {iteration}: the log-likelihood is "
-                f"{likelihood} and the KL divergence {kl}; these and all weights must "
-                "be finite. The likely cause is a learning_rate that is too large, or "
-                "very large values in X: lower learning_rate, or scale or binarize X."
+                f"Training diverged in iteration {len(progress.history) + 1}: the "
+                f"log-likelihood is {likelihood} and the KL divergence {kl}; these and "
+                "all weights must be finite. The likely cause is a learning_rate that "
+                "is too large, or very large values in X: lower learning_rate, or "
+                "scale or binarize X."
             )
-        score = math.nan if validate is None else validate()
-        if validate is not None and score > best_score:
-            best_score, best_iteration = score, iteration
-            best_weights = copy.deepcopy(trainer.module.state_dict())
         record = {
             "likelihood": likelihood,
             "kl": kl,
-            "validation_score": score,
+            "validation_score": math.nan if validate is None else validate(),
             "seconds": perf_counter() - start,
         }
-        history.append(record)
+        progress.add(record, trainer.module)
+        if save is not None:
+            save()
         stop = hooks.end_iteration(record)
-        if stop or (patience is not None and iteration - best_iteration >= patience):
-            break
-    if best_weights is not None and best_iteration < len(history):
-        trainer.module.load_state_dict(best_weights)
-    return history, best_iteration
+    progress.give_best(trainer.module)
 
 
 def _is_finite(likelihood, kl, module):

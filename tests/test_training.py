@@ -5,15 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from sklearn_recvae._state import Progress, new_training_state
 from sklearn_recvae.interactions import InteractionTensors, as_csr
 from sklearn_recvae.network import build_recvae
 from sklearn_recvae.optimizers import InputAdam
-from sklearn_recvae.training import (
-    Trainer,
-    auto_batch_size,
-    new_training_state,
-    train,
-)
+from sklearn_recvae.training import Trainer, auto_batch_size, train
 
 N_USERS, N_ITEMS, HIDDEN, LATENT = 13, 17, 6, 4
 BATCH_SIZE = 5
@@ -309,19 +305,31 @@ def test_best_weights_are_kept():
         weights.append(snapshot(trainer.module))
         return next(scores)
 
-    history, best = train(trainer, NoHooks(), max_iter=4, validate=validate)
-    assert best == 2  # the first of equals
-    assert [record["validation_score"] for record in history] == [0.1, 0.3, 0.2, 0.3]
+    progress = Progress()
+    train(trainer, NoHooks(), progress, max_iter=4, validate=validate)
+    assert progress.best_iteration == 2  # the first of equals
+    assert [record["validation_score"] for record in progress.history] == [
+        0.1,
+        0.3,
+        0.2,
+        0.3,
+    ]
     assert unchanged(weights[1], trainer.module)
 
 
 def test_patience():
     trainer = make_trainer(make_X())
     scores = iter([0.1, 0.3, 0.2, 0.3, 0.9])
-    history, best = train(
-        trainer, NoHooks(), max_iter=5, validate=lambda: next(scores), patience=2
+    progress = Progress()
+    train(
+        trainer,
+        NoHooks(),
+        progress,
+        max_iter=5,
+        validate=lambda: next(scores),
+        patience=2,
     )
-    assert (len(history), best) == (4, 2)
+    assert (len(progress.history), progress.best_iteration) == (4, 2)
 
 
 def test_hooks_can_stop():
@@ -329,16 +337,18 @@ def test_hooks_can_stop():
         def end_iteration(self, record):
             return True
 
-    history, best = train(make_trainer(make_X()), StopAtOnce(), max_iter=4)
-    assert len(history) == 1
-    assert best is None
-    assert math.isnan(history[0]["validation_score"])
+    progress = Progress()
+    train(make_trainer(make_X()), StopAtOnce(), progress, max_iter=4)
+    (record,) = progress.history
+    assert progress.best_iteration is None
+    assert progress.best_score is None
+    assert math.isnan(record["validation_score"])
 
 
 def test_divergence_is_an_error_that_names_the_cause():
     trainer = make_trainer(make_X(), learning_rate=1e300)
     with pytest.raises(ValueError, match=r"diverged in iteration \d.*learning_rate"):
-        train(trainer, NoHooks(), max_iter=20)
+        train(trainer, NoHooks(), Progress(), max_iter=20)
 
 
 def test_weights_that_are_not_finite_are_noticed_in_the_last_iteration():
@@ -351,7 +361,7 @@ def test_weights_that_are_not_finite_are_noticed_in_the_last_iteration():
 
     trainer._decoder_epoch = broken_epoch
     with pytest.raises(ValueError, match="all weights must be finite"):
-        train(trainer, NoHooks(), max_iter=1)
+        train(trainer, NoHooks(), Progress(), max_iter=1)
 
 
 def test_auto_batch_size():

@@ -1,0 +1,187 @@
+"""What training has come to: what the next iteration depends on, and the best so far.
+
+Both go into arrays and come back, so that training goes on as if never interrupted.
+"""
+
+import copy
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from sklearn_recvae.optimizers import InputAdam
+
+
+class TrainingState(NamedTuple):
+    """What lives on from one call of fit or partial_fit to the next."""
+
+    module: torch.nn.Module
+    input_optimizer: InputAdam  # of the encoder's first weight
+    encoder_optimizer: torch.optim.Optimizer  # of the rest of the encoder
+    decoder_optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+
+
+def new_training_state(module, seed):
+    """Give each half of the module an Adam of its own, and a source of randomness.
+
+    Parameters
+    ----------
+    module : RecVAE
+        On the device where it is to be trained.
+    seed : int
+        For noise, samples and the order of users.
+
+    Returns
+    -------
+    TrainingState
+        At the start of training.
+    """
+    table = module.encoder.input.weight
+    others = [weight for weight in module.encoder.parameters() if weight is not table]
+    return TrainingState(
+        module,
+        InputAdam(table),
+        torch.optim.Adam(others, fused=True),
+        torch.optim.Adam(module.decoder.parameters(), fused=True),
+        torch.Generator(module.device).manual_seed(seed),
+    )
+
+
+def state_to_arrays(state):
+    """Copy a training state, between iterations, to arrays by name.
+
+    Parameters
+    ----------
+    state : TrainingState
+        Left as it is, but for rows of the first layer, which catch up.
+
+    Returns
+    -------
+    dict of ndarray
+        Everything that the next iterations depend on.
+    """
+    state.input_optimizer.catch_up()
+    tensors = {
+        **_prefixed("module.", state.module.state_dict()),
+        "input.mean": state.input_optimizer.mean,
+        "input.square": state.input_optimizer.square,
+        "input.n_steps": torch.tensor(state.input_optimizer.n_steps),
+        "generator": state.generator.get_state(),
+    }
+    for half, optimizer in _optimizers(state).items():
+        for number, moments in optimizer.state_dict()["state"].items():
+            tensors |= _prefixed(f"{half}.{number}.", moments)
+    return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+
+
+def restore_state(state, arrays):
+    """Put a training state to where another one was.
+
+    Parameters
+    ----------
+    state : TrainingState
+        Of the same sizes, changed in place.
+    arrays : dict of ndarray
+        From `state_to_arrays`.
+    """
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    state.module.load_state_dict(_with_prefix("module.", tensors))
+    state.input_optimizer.restore(
+        tensors["input.mean"], tensors["input.square"], int(tensors["input.n_steps"])
+    )
+    state.generator.set_state(tensors["generator"])
+    for half, optimizer in _optimizers(state).items():
+        moments = {}
+        for name, tensor in _with_prefix(f"{half}.", tensors).items():
+            number, moment = name.split(".")
+            moments.setdefault(int(number), {})[moment] = tensor
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def _optimizers(state):
+    return {"encoder": state.encoder_optimizer, "decoder": state.decoder_optimizer}
+
+
+def _prefixed(prefix, tensors):
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+def _with_prefix(prefix, tensors):
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+class Progress:
+    """How far a fit has come: its iterations, and the best weights among them.
+
+    Attributes
+    ----------
+    history : list of dict
+        A record an iteration: ``likelihood``, ``kl``, ``validation_score`` (NaN
+        without validation) and ``seconds``.
+    best_iteration : int or None
+        Counted from 1; None without validation.
+    """
+
+    def __init__(self):
+        self.history = []
+        self.best_iteration = None
+        self._best_weights = None
+
+    @property
+    def best_score(self):
+        """Validation score of the best iteration; None without validation."""
+        if self.best_iteration is None:
+            return None
+        return self.history[self.best_iteration - 1]["validation_score"]
+
+    def add(self, record, module):
+        """Add an iteration, and copy the weights if it is the best one."""
+        self.history.append(record)
+        score = record["validation_score"]
+        if score > (-math.inf if self.best_iteration is None else self.best_score):
+            self.best_iteration = len(self.history)
+            self._best_weights = copy.deepcopy(module.state_dict())
+
+    def has_stalled(self, patience):
+        """Whether there were that many iterations without a better one."""
+        if patience is None or not self.history:
+            return False
+        return len(self.history) - (self.best_iteration or 0) >= patience
+
+    def give_best(self, module):
+        """Give the module the best weights, if it has others."""
+        if self.best_iteration is not None and self.best_iteration < len(self.history):
+            module.load_state_dict(self._best_weights)
+
+    def to_arrays(self):
+        """Copy to arrays by name, but for weights that the module has."""
+        arrays = {
+            f"history.{name}": np.array([record[name] for record in self.history])
+            for name in self.history[0]
+        }
+        if self.best_iteration is not None:
+            arrays["best_iteration"] = np.array(self.best_iteration)
+            if self.best_iteration < len(self.history):
+                weights = _prefixed("best.", self._best_weights)
+                arrays |= {name: w.cpu().numpy() for name, w in weights.items()}
+        return arrays
+
+    def restore(self, arrays, module):
+        """Go to where another one was, whose module this one has now."""
+        columns = _with_prefix("history.", arrays)
+        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+        self.history = [dict(zip(columns, row, strict=True)) for row in rows]
+        if "best_iteration" in arrays:
+            self.best_iteration = int(arrays["best_iteration"])
+            weights = {
+                name: torch.from_numpy(array)
+                for name, array in _with_prefix("best.", arrays).items()
+            }
+            self._best_weights = weights or copy.deepcopy(module.state_dict())
