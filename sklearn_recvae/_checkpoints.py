@@ -51,6 +51,8 @@ class CheckpointFolder:
                 f"Another fit has its checkpoints in {self.path} and is running. Give "
                 "each fit a folder of its own; a search cannot have one for its fits."
             ) from None
+        for half_written in self.path.glob(".*.checkpoint.*.tmp"):
+            half_written.unlink()  # by a process that was killed
         return self
 
     def __exit__(self, *error):

@@ -156,8 +156,8 @@ class Progress:
         return len(self.history) - (self.best_iteration or 0) >= patience
 
     def give_best(self, module):
-        """Give the module the best weights, if it has others."""
-        if self.best_iteration is not None and self.best_iteration < len(self.history):
+        """Give the module the best weights, if there was validation."""
+        if self.best_iteration is not None:
             module.load_state_dict(self._best_weights)
 
     def to_arrays(self):
