@@ -13,6 +13,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
+    "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
@@ -24,6 +25,17 @@ autosummary_generate = True
 numpydoc_show_class_members = False
 # The docstrings' own examples are run by pytest.
 doctest_test_doctest_blocks = ""
+
+# The examples read MovieLens latest-small, which `fetch_movielens` downloads once.
+# Without a network: -D plot_gallery=0.
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples/gallery",
+    "gallery_dirs": "auto_examples",
+    "abort_on_example_error": True,
+    "backreferences_dir": "generated/backreferences",
+    "doc_module": "sklearn_recvae",
+    "show_signature": False,
+}
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"sklearn_recvae {version}"
