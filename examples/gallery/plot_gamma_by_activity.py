@@ -19,7 +19,7 @@ from sklearn_recvae.datasets import fetch_movielens
 from sklearn_recvae.metrics import ndcg_at_k
 from sklearn_recvae.model_selection import strong_generalization_split
 
-X = fetch_movielens("latest-small").data
+X = fetch_movielens("latest-small", min_item_interactions=5).data
 gammas = [0.001, 0.005, 0.02]
 activity, scores = [], {gamma: [] for gamma in gammas}
 for seed in range(4):
@@ -27,7 +27,7 @@ for seed in range(4):
     activity.append(np.diff(split.X_test.indptr))
     for gamma in gammas:
         model = RecVAERecommender(
-            100, hidden_dim=200, gamma=gamma, max_iter=25, random_state=seed
+            50, hidden_dim=100, gamma=gamma, max_iter=25, random_state=seed
         )
         model.fit(split.X_train, X_val=split.X_val, y_val=split.y_val)
         ranks = model.recommend(split.X_test, k=100)

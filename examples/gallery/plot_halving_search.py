@@ -18,7 +18,7 @@ from sklearn.model_selection import HalvingRandomSearchCV, KFold
 from sklearn_recvae import RecVAERecommender
 from sklearn_recvae.datasets import fetch_movielens
 
-X = fetch_movielens("latest-small").data
+X = fetch_movielens("latest-small", min_item_interactions=5).data
 search = HalvingRandomSearchCV(
     RecVAERecommender(50, hidden_dim=100, random_state=0),
     {

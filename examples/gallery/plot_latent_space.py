@@ -8,7 +8,9 @@ of the items, learned from interactions alone. Do they know the genres?
 """
 
 # %%
-# The model is trained on all users. An item's embedding is found by
+# The model is trained on all users. The weights start at random, and few users make few
+# steps: with the default step size the embedding would be mostly its random start. So
+# the steps are larger here. An item's embedding is found by
 # :meth:`~sklearn_recvae.RecVAERecommender.inverse_transform`: one unit along a latent
 # dimension changes the log-probabilities by that column of the weight matrix, up to a
 # constant for all items, which centring removes.
@@ -24,7 +26,9 @@ from sklearn_recvae.datasets import fetch_movielens
 
 movielens = fetch_movielens("latest-small", min_item_interactions=10)
 X, titles = movielens.data, movielens.item_titles
-model = RecVAERecommender(50, hidden_dim=200, max_iter=25, random_state=0).fit(X)
+model = RecVAERecommender(
+    50, hidden_dim=200, max_iter=25, learning_rate=2e-3, random_state=0
+).fit(X)
 
 origin = np.log(model.inverse_transform(np.zeros((1, 50))))
 embedding = (np.log(model.inverse_transform(np.eye(50))) - origin).T
