@@ -9,7 +9,8 @@ test fold has users whom the model has not seen.
 
 # %%
 # The loader thresholds the ratings by itself and keeps the interactions alone. Here the
-# ratings are read from the downloaded file, into a matrix of the same rows and columns.
+# ratings are read from the downloaded file, into a matrix of the same rows and columns:
+# all users, and the films that five or more of them have rated.
 
 import zipfile
 from pathlib import Path
@@ -25,10 +26,11 @@ from sklearn.preprocessing import Binarizer
 from sklearn_recvae import RecVAERecommender
 from sklearn_recvae.datasets import fetch_movielens
 
-movielens = fetch_movielens("latest-small", threshold=None, min_user_interactions=1)
+movielens = fetch_movielens("latest-small", threshold=None, min_item_interactions=5)
 path = Path(get_data_home(), "sklearn_recvae", "ml-latest-small.zip")
 with zipfile.ZipFile(path).open("ml-latest-small/ratings.csv") as file:
-    users, items, ratings, _ = np.loadtxt(file, delimiter=",", skiprows=1, unpack=True)
+    table = np.loadtxt(file, delimiter=",", skiprows=1)
+users, items, ratings, _ = table[np.isin(table[:, 1], movielens.item_ids)].T
 rows = np.searchsorted(movielens.user_ids, users)
 columns = np.searchsorted(movielens.item_ids, items)
 X = csr_array((ratings, (rows, columns)), shape=movielens.data.shape)
@@ -39,8 +41,8 @@ X = csr_array((ratings, (rows, columns)), shape=movielens.data.shape)
 
 model = RecVAERecommender(50, hidden_dim=100, max_iter=20, random_state=0)
 grid = {
-    "recvaerecommender__gamma": [0.001, 0.0025, 0.005, 0.01],
-    "recvaerecommender__noise_rate": [0.3, 0.5, 0.7],
+    "recvaerecommender__gamma": [0.001, 0.005, 0.02],
+    "recvaerecommender__noise_rate": [0.3, 0.6],
 }
 cv = KFold(3, shuffle=True, random_state=0)
 search = GridSearchCV(
@@ -60,7 +62,7 @@ gammas, noise_rates = grid.values()
 figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
 for column, noise_rate in enumerate(noise_rates):
     ax.errorbar(
-        np.multiply(gammas, 1.03 ** (column - 1)),  # aside, so that bars stay apart
+        np.multiply(gammas, 1.03 ** (column - 0.5)),  # aside, so that bars stay apart
         means[:, column],
         errors[:, column],
         fmt="o-",

@@ -26,10 +26,10 @@ search = HalvingRandomSearchCV(
         "noise_rate": uniform(0.1, 0.7),  # from 0.1 to 0.8
         "prior_weights": [(1, 0, 0), (0.5, 0.4, 0.1), (0.15, 0.75, 0.1)],
     },
-    n_candidates=18,
+    n_candidates=12,
     resource="max_iter",
-    min_resources=4,
-    max_resources=36,
+    min_resources=3,
+    max_resources=27,
     cv=KFold(3, shuffle=True, random_state=0),
     error_score="raise",
     random_state=0,
