@@ -1,5 +1,6 @@
 # Build: python -m sphinx -W --keep-going -b html docs docs/_build/html
-# Run every example in these pages: python -m sphinx -b doctest docs docs/_build/doctest
+# Run every example in these pages, but not the gallery:
+# python -m sphinx -b doctest -D plot_gallery=0 docs docs/_build/doctest
 
 from sklearn_recvae import __version__
 

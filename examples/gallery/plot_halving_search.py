@@ -35,11 +35,10 @@ search = HalvingRandomSearchCV(
     random_state=0,
 )
 search.fit(X)
-print(search.best_params_)
 
 # %%
-# The score of each setting that was in a round, against its gamma. A line joins the
-# rounds of a setting: a bend from round to round shows how far a short fit misleads.
+# The score of each setting in each round that it was in, against its gamma. A line joins
+# the rounds of a setting.
 
 results = search.cv_results_
 gammas = results["param_gamma"].astype(float)
@@ -69,3 +68,9 @@ for number in range(1, search.n_iterations_):
             f"noise_rate {params['noise_rate']:.2f}, "
             f"prior_weights {params['prior_weights']}"
         )
+
+# %%
+# The first round prefers small values of gamma: a weak KL term lets the score rise
+# sooner. Whether the values that it drops would have won in the end is not known. So
+# `min_resources` should not be too small, and a value at the edge of what was kept is
+# worth a full fit.
