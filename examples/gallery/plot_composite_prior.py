@@ -66,7 +66,8 @@ for name, of_seeds in histories.items():
 
 # %%
 # On this small data no forgetting shows: without the composite prior the score falls no
-# more after its best than with it, and its best is no lower. The slow decline at the end
-# of either curve is overfitting of a few hundred users. The paper's figure is of
-# MovieLens-20M, and what is seen here does not speak against it. The two KL terms are to
-# different priors: the one to a mixture that has the user's own old posterior is smaller.
+# more after its best than with it, and its best is no lower. The slow decline at the
+# end of either curve looks like overfitting to a few hundred users. The paper's data
+# are far larger, and what is seen here does not speak against its finding. The two KL
+# terms are to different priors: the one to a mixture that has the user's own old
+# posterior is smaller.

@@ -37,8 +37,8 @@ search = HalvingRandomSearchCV(
 search.fit(X)
 
 # %%
-# The score of each setting in each round that it was in, against its gamma. A line joins
-# the rounds of a setting.
+# The score of each setting in each round that it was in, against its gamma. A line
+# joins the rounds of a setting.
 
 results = search.cv_results_
 gammas = results["param_gamma"].astype(float)

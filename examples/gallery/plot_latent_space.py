@@ -60,8 +60,8 @@ plt.show()
 # %%
 # A picture may deceive. How often does an item's nearest neighbour in the embedding,
 # not in the picture, have the item's genre, and how often does any item have it? The
-# genres form loose groups, and neighbours share them more often than by chance, although
-# the model was never shown a genre.
+# genres form loose groups, and neighbours share them more often than by chance,
+# although the model was never shown a genre.
 
 _, neighbors = (
     NearestNeighbors(n_neighbors=1, metric="cosine").fit(embedding).kneighbors()
