@@ -82,6 +82,7 @@ def test_the_published_zip_gives_the_known_interactions(data_dir):
     np.testing.assert_array_equal(movielens.user_ids, ids["user_ids"])
     np.testing.assert_array_equal(movielens.item_ids, ids["item_ids"])
     assert movielens.item_titles[0] == "Toy Story (1995)"
+    assert movielens.item_genres[0] == "Adventure|Animation|Children|Comedy|Fantasy"
     position = np.flatnonzero(movielens.item_ids == 11)[0]
     assert movielens.item_titles[position] == "American President, The (1995)"
 
@@ -128,6 +129,26 @@ def test_formats(tmp_path, name, newline, nested, zipped):
         movielens.data.toarray(), [[0, 0, 1, 0], [1, 1, 0, 0], [0, 0, 0, 1]]
     )
     assert "Harper" in movielens.DESCR
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_genres(tmp_path, name):
+    write_ratings(tmp_path, name, [(1, 1, 5), (1, 2, 5), (1, 3, 5), (1, 10, 5)])
+    text = {
+        "ratings.csv": '1,"A, b",Comedy|Sci-Fi\n2,C,(no genres listed)\n3,D,Drama\n',
+        "ratings.dat": "1::A, b::Comedy|Sci-Fi\n2::C::\n3::D::Drama\n",
+        "u.data": "1|A|||u|0|1|0|1\n2|C|||u|0|0|0|0\n3|D|||u|0|0|1|0\n",
+    }[name]
+    (tmp_path / TITLES_OF[name]).write_text(text)
+    (tmp_path / "u.genre").write_text("unknown|0\nComedy|1\nDrama|2\nSci-Fi|3\n\n")
+    genres = load_movielens(tmp_path, **KEEP_ALL).item_genres
+    assert genres.tolist() == ["Comedy|Sci-Fi", "", "Drama", ""]
+
+
+def test_no_genres_without_their_files(tmp_path):
+    write_ratings(tmp_path, "u.data", [(1, 1, 5), (1, 2, 5)])
+    (tmp_path / "u.item").write_text("1|A|||u|0|1|0|1\n")
+    assert load_movielens(tmp_path, **KEEP_ALL).item_genres.tolist() == ["", ""]
 
 
 @pytest.mark.parametrize("name", TITLES)

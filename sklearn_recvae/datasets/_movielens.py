@@ -21,11 +21,12 @@ from sklearn_recvae.datasets._published import (
     to_matrix,
 )
 
-# Ratings file: its separator, the file of titles, and a line of that: (id), (title).
+# Ratings file: its separator, the file of titles, a line of that: (id), (title), (the
+# rest, which has the genres).
 _LAYOUTS = {
-    "ratings.csv": (",", "movies.csv", r'(\d+),("(?:[^"]|"")*"|(?!")[^,]*),.*'),
-    "ratings.dat": ("::", "movies.dat", r"(\d+)::(.*)::.*"),
-    "u.data": ("\t", "u.item", r"(\d+)\|([^|]*)\|.*"),
+    "ratings.csv": (",", "movies.csv", r'(\d+),("(?:[^"]|"")*"|(?!")[^,]*),(.*)'),
+    "ratings.dat": ("::", "movies.dat", r"(\d+)::(.*)::(.*)"),
+    "u.data": ("\t", "u.item", r"(\d+)\|([^|]*)\|(.*)"),
 }
 _EXPECTED_PATH = "a MovieLens zip or the folder with its extracted files"
 _MAX_ID = 2**31 - 1  # ids are kept as int32: half the memory of 32 million ratings
@@ -95,6 +96,9 @@ def load_movielens(
             The int64 ids of rows and columns, ascending.
         item_titles : ndarray of shape (n_items,)
             The str title of each column; where the files give none, the id as a str.
+        item_genres : ndarray of shape (n_items,)
+            The genres of each column, as the str `"Comedy|Drama"`; empty where the
+            files give none. Those of 100K have their names in `u.genre`.
         n_ratings : int
             Number of ratings read, before any filter.
         DESCR : str
@@ -134,7 +138,7 @@ def load_movielens(
             users, items, n_ratings = _read_interactions(
                 file, separator, threshold, advance
             )
-        titles = _read_titles(file.parent / titles_name, title_line)
+        titles, genres = _read_titles(file.parent / titles_name, title_line)
 
     user_ids, item_ids = index_ids(users), index_ids(items)
     X, user_ids, item_ids = filter_matrix(
@@ -151,6 +155,9 @@ def load_movielens(
         user_ids=user_ids,
         item_ids=item_ids,
         item_titles=title_array(titles, item_ids),
+        item_genres=np.array(
+            [genres.get(item, "") for item in item_ids.tolist()], dtype=object
+        ),
         n_ratings=n_ratings,
         DESCR=_DESCR,
     )
@@ -292,10 +299,24 @@ def _parse_ratings(lines, separator):
 
 
 def _read_titles(file, title_line):
-    """Read the titles as a dict from item id to title, empty without a file."""
-    titles = {}
-    for item, title in match_titles(file, title_line, header="movieId,"):
+    """Read a dict from item id to title and one to genres, empty without a file."""
+    titles, genres = {}, {}
+    names = _read_genre_names(file.parent / "u.genre")
+    for item, title, rest in match_titles(file, title_line, header="movieId,"):
         if file.name.endswith(".csv") and title.startswith('"'):
             title = title[1:-1].replace('""', '"')
+        if file.name == "u.item":  # the line ends in a flag for each genre
+            flags = rest.split("|")[-len(names) :]
+            flagged = zip(names, flags, strict=False)
+            rest = "|".join(name for name, flag in flagged if flag.strip() == "1")
         titles[int(item)] = title
-    return titles
+        genres[int(item)] = rest.strip().replace("(no genres listed)", "")
+    return titles, genres
+
+
+def _read_genre_names(file):
+    """Read the genres of MovieLens 100K in the order of their flags."""
+    if not file.is_file():
+        return []
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [line.split("|")[0] for line in lines if line]
