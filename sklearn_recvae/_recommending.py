@@ -8,15 +8,28 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from sklearn_recvae._saving import load_estimator, save_estimator
 from sklearn_recvae._validation import check_candidates
-from sklearn_recvae.inference import rank
-from sklearn_recvae.interactions import InteractionTensors, check_interactions
+from sklearn_recvae.interactions import (
+    InteractionTensors,
+    check_interactions,
+    keep_columns,
+    remove_pairs,
+)
 from sklearn_recvae.metrics import ndcg_at_k
 from sklearn_recvae.model_selection import split_or_check_held_out
+from sklearn_recvae.ranking import rank, rank_pairs
 
 # Length of the lists behind `score` and the validation score, as in the paper.
 SCORE_K = 100
 
 POSITIVE_INT = Interval(Integral, 1, None, closed="left")
+
+RECOMMEND_CONSTRAINTS = {
+    "k": [POSITIVE_INT],
+    "exclude_seen": ["boolean"],
+    "items": ["array-like", "sparse matrix", None],
+    "exclude_items": ["array-like", "sparse matrix", None],
+    "return_scores": ["boolean"],
+}
 
 
 class FitInterrupted(KeyboardInterrupt):
@@ -49,21 +62,12 @@ def unchanged_on_error(method):
 class RecommenderMixin:
     """Mixin for estimators that give each user a score for each item.
 
-    They have a method ``_scorer(candidates)``, which gives the argument `score` of
-    `sklearn_recvae.inference.rank`, and a property `_device`, where it wants batches;
+    They have a method ``_scorer(candidates, rng)``, which gives the argument `score` of
+    `sklearn_recvae.ranking.rank`, and a property `_device`, where it wants batches;
     and ``_get_fitted()`` and ``_set_fitted(attributes, arrays)`` for files.
     """
 
-    @validate_params(
-        {
-            "k": [POSITIVE_INT],
-            "exclude_seen": ["boolean"],
-            "items": ["array-like", None],
-            "exclude_items": ["array-like", None],
-            "return_scores": ["boolean"],
-        },
-        prefer_skip_nested_validation=True,
-    )
+    @validate_params(RECOMMEND_CONSTRAINTS, prefer_skip_nested_validation=True)
     def recommend(
         self,
         X,
@@ -84,10 +88,14 @@ class RecommenderMixin:
             Number of items for each user, at least 1; may exceed `n_items`.
         exclude_seen : bool, default=True
             Whether items of the row itself (entries > 0) are left out.
-        items : array-like of int of shape (n_candidates,), default=None
-            Indices of the only items that may be recommended; None means all.
-        exclude_items : array-like of int of shape (n_excluded,), default=None
-            Indices of items that must not be recommended, to anyone.
+        items : array-like of int of shape (n_candidates,) or {array-like, sparse \
+matrix} of shape (n_users, n_items), default=None
+            Indices of the only items that may be recommended, or a matrix with an
+            entry > 0 for each pair that may be; None means all.
+        exclude_items : array-like of int of shape (n_excluded,) or {array-like, \
+sparse matrix} of shape (n_users, n_items), default=None
+            Indices of items that must not be recommended, to anyone, or a matrix with
+            an entry > 0 for each pair that must not be.
         return_scores : bool, default=False
             Whether to return the scores too.
 
@@ -97,27 +105,44 @@ class RecommenderMixin:
             int64 item indices, best first; of equal scores the lower index is first.
             Where fewer than k candidates remain, the row is filled with -1.
         scores : ndarray of shape (n_users, k)
-            Only if ``return_scores=True``: float32, what the items are ranked by; -inf
-            where there is no item. For RecVAE these are the log-probabilities up to a
-            constant of each user, for EASE what `predict` gives.
+            Only if ``return_scores=True``: float32, what `predict` gives; -inf where
+            there is no item.
 
         Raises
         ------
         ValueError
-            If X does not fit the model, `k` is not positive, or an item index is out
-            of range.
+            If X does not fit the model, a matrix does not fit X, `k` is not positive,
+            or an item index is out of range.
         """
+        recommended, scores = self._recommend(X, k, exclude_seen, items, exclude_items)
+        return (recommended, scores) if return_scores else recommended
+
+    def _recommend(self, X, k, exclude_seen, items, exclude_items, rng=None):
         check_is_fitted(self)
         X = check_interactions(self, X, reset=False)
-        candidates = check_candidates(items, exclude_items, self.n_features_in_)
-        recommended, scores = rank(
-            self._scorer(candidates),
-            InteractionTensors(X, self._device),
-            k,
-            exclude_seen=exclude_seen,
-            candidates=candidates,
-        )
-        return (recommended, scores) if return_scores else recommended
+        candidates, allowed, excluded = check_candidates(items, exclude_items, X.shape)
+        tensors = InteractionTensors(X, self._device)
+        if allowed is None:
+            return rank(
+                self._scorer(candidates, rng),
+                tensors,
+                k,
+                exclude_seen=exclude_seen,
+                candidates=candidates,
+                excluded=excluded,
+            )
+        if exclude_seen:
+            allowed = remove_pairs(allowed, X)
+        if excluded is not None:
+            allowed = remove_pairs(allowed, excluded)
+        if candidates is not None:
+            allowed = keep_columns(allowed, candidates)
+        return rank_pairs(self._pair_scorer(rng), tensors, k, allowed)
+
+    def _pair_scorer(self, rng):
+        """Give the argument `score_pairs` of `rank_pairs`."""
+        score = self._scorer(None, rng)
+        return lambda batch, items: score(batch).gather(1, items)
 
     def score(self, X, y=None, *, sample_weight=None):
         """Compute the mean NDCG@100 of recommendations for held-out interactions.
@@ -151,7 +176,7 @@ class RecommenderMixin:
             sample_weight = _check_sample_weight(sample_weight, X)
         fold_in, held_out = split_or_check_held_out(X, y)
         fold_in = InteractionTensors(fold_in, self._device)
-        return mean_ndcg(self._scorer(None), fold_in, held_out, sample_weight)
+        return mean_ndcg(self._scorer(None, None), fold_in, held_out, sample_weight)
 
     def save(self, path):
         """Save the fitted estimator to a file, from which :meth:`load` makes it anew.

@@ -3,6 +3,7 @@
 import numpy as np
 from sklearn.utils import check_array
 
+from sklearn_recvae.interactions import as_csr
 from sklearn_recvae.model_selection import split_or_check_held_out
 
 
@@ -80,19 +81,42 @@ def check_validation(X_val, y_val):
     return fold_in, held_out
 
 
-def check_candidates(items, exclude_items, n_items):
-    """Return the ascending indices of the items to rank; None means all."""
+def check_candidates(items, exclude_items, shape):
+    """Tell lists of items, which are for all users, from matrices, a row for each.
+
+    Returns
+    -------
+    candidates : ndarray or None
+        Ascending indices of the items to rank for all users; None means all.
+    allowed, excluded : csr_array of shape (n_users, n_items) or None
+        The only pairs to rank, and those not to.
+    """
+    allowed, items = _split_kinds(items, "items", shape)
+    excluded, exclude_items = _split_kinds(exclude_items, "exclude_items", shape)
     if items is None and exclude_items is None:
-        return None
+        return None, allowed, excluded
     if items is None:
-        items = np.arange(n_items)
-    else:
-        items = check_item_indices(items, "items", n_items)
-    if exclude_items is None:
-        return np.unique(items)
-    return np.setdiff1d(
-        items, check_item_indices(exclude_items, "exclude_items", n_items)
-    )
+        items = np.arange(shape[1])
+    if exclude_items is not None:
+        items = np.setdiff1d(items, exclude_items)
+    return np.unique(items), allowed, excluded
+
+
+def _split_kinds(items, name, shape):
+    """Give a matrix of pairs or an array of item indices, and None for the other."""
+    if items is None:
+        return None, None
+    n_dimensions = items.ndim if hasattr(items, "ndim") else np.ndim(items)
+    if n_dimensions != 2:
+        return None, check_item_indices(items, name, shape[1])
+    pairs = as_csr(items, name=name)
+    if pairs.shape != shape:
+        raise ValueError(
+            f"{name} is a matrix of shape {pairs.shape}, but X has {shape}. Pass a "
+            "matrix with an entry > 0 for each pair of user and item, or the indices "
+            "of items for all users."
+        )
+    return pairs, None
 
 
 def check_item_indices(items, name, n_items):

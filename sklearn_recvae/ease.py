@@ -17,10 +17,9 @@ from sklearn_recvae._recommending import (
     unchanged_on_error,
 )
 from sklearn_recvae._validation import check_has_interactions, check_item_indices
-from sklearn_recvae.inference import block_users
 from sklearn_recvae.interactions import InteractionTensors, check_interactions
 from sklearn_recvae.kernels import weighted_row_sums
-from sklearn_recvae.ranking import mask_entries, top_k
+from sklearn_recvae.ranking import block_users, mask_entries, top_k
 
 # Memory for what is computed of a few rows at a time, in bytes.
 BLOCK_BYTES = 64 * 2**20
@@ -129,7 +128,7 @@ class EASERecommender(RecommenderMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = InteractionTensors(check_interactions(self, X, reset=False), self._device)
-        score = self._scorer(None)
+        score = self._scorer(None, None)
         blocks = X.batches(block_users(X.shape[1]))
         return torch.cat([score(batch) for _, batch in blocks]).numpy()
 
@@ -182,7 +181,7 @@ class EASERecommender(RecommenderMixin, BaseEstimator):
         check_arrays(arrays, {"weights_": (np.dtype(np.float32), shape)})
         self.weights_ = arrays["weights_"]
 
-    def _scorer(self, candidates):
+    def _scorer(self, candidates, rng):
         table = torch.from_numpy(self.weights_)
         if candidates is not None:
             candidates = torch.from_numpy(candidates)

@@ -7,19 +7,18 @@ blocks of users, so that only what is returned is as large as the matrix asked f
 import numpy as np
 import torch
 
-from sklearn_recvae._hardware import keep_freed_memory
 from sklearn_recvae.kernels import product
-from sklearn_recvae.ranking import NO_ITEM, mask_entries, top_k
+from sklearn_recvae.ranking import (
+    MAX_BLOCK_USERS,
+    SCORES_BYTES,
+    block_users,
+    mask_entries,
+    top_k,
+)
 
-# Memory for the float32 scores of one block of users, in bytes. The C library reuses
-# blocks of this size, see `keep_freed_memory`.
-SCORES_BYTES = 24 * 2**20
-MAX_BLOCK_USERS = 1024
-
-
-def block_users(n_items):
-    """Count the users whose scores fit into the memory of one block."""
-    return min(MAX_BLOCK_USERS, max(1, SCORES_BYTES // (4 * n_items)))
+# To score a pair by itself takes so many times as long as within a product of whole
+# matrices, which reads each weight once for many users.
+PAIR_COST = 8
 
 
 @torch.inference_mode()
@@ -38,15 +37,16 @@ def encode(module, X):
     ndarray of shape (n_users, latent_dim)
         float32.
     """
-    means = [_posterior_mean(module, batch) for _, batch in X.batches(MAX_BLOCK_USERS)]
+    means = [_posterior(module, batch)[0] for _, batch in X.batches(MAX_BLOCK_USERS)]
     return torch.cat(means).cpu().numpy()
 
 
-def _posterior_mean(module, batch):
+def _posterior(module, batch):
+    """Give mean and log-variance."""
     # Products in float64 and rounded, so that the result for a user does not depend on
     # who else is in the block; MPS has no float64.
     has_float64 = module.device.type != "mps"
-    return module.encoder(batch, torch.float64 if has_float64 else torch.float32)[0]
+    return module.encoder(batch, torch.float64 if has_float64 else torch.float32)
 
 
 @torch.inference_mode()
@@ -77,7 +77,7 @@ def decode(module, Z):
     return probabilities
 
 
-def scorer(module, candidates=None):
+def scorer(module, candidates=None, rng=None):
     """Return what `rank` ranks by: the logits of the candidates.
 
     Parameters
@@ -86,6 +86,8 @@ def scorer(module, candidates=None):
         Trained.
     candidates : ndarray of shape (n_candidates,), default=None
         As in `rank`.
+    rng : RandomState, default=None
+        If given, z is drawn from the posterior with it; None takes the mean.
 
     Returns
     -------
@@ -96,61 +98,49 @@ def scorer(module, candidates=None):
     if candidates is not None:
         candidates = torch.tensor(candidates, dtype=torch.int64, device=module.device)
         weight, bias = weight[candidates], bias[candidates]
-    return lambda batch: product(_posterior_mean(module, batch), weight, bias)
+    return lambda batch: product(_latent(module, batch, rng), weight, bias)
 
 
-@torch.inference_mode()
-def rank(score, X, k, *, exclude_seen=True, candidates=None):
-    """Rank the k best items of each user.
+def pair_scorer(module, rng=None):
+    """Return what `rank_pairs` ranks by: the logits of some items of each user.
 
     Parameters
     ----------
-    score : callable
-        Maps a `Batch` to a new float32 tensor of shape (n_rows, n_candidates), higher
-        is better.
-    X : InteractionTensors
-        On the model's device.
-    k : int
-        Length of the lists, may exceed the number of items.
-    exclude_seen : bool, default=True
-        Whether the items of the row itself are left out.
-    candidates : ndarray of shape (n_candidates,), default=None
-        Ascending indices of the items to rank; None means all.
+    module : RecVAE
+        Trained.
+    rng : RandomState, default=None
+        As in `scorer`.
 
     Returns
     -------
-    items : ndarray of shape (n_users, k)
-        int64, best first; -1 where no item is left.
-    scores : ndarray of shape (n_users, k)
-        float32; -inf where no item is left.
+    callable
+        The argument `score_pairs` of `rank_pairs`.
     """
-    n_users, n_items = X.shape
-    if candidates is not None and len(candidates) == 0:
-        no_items = np.full((n_users, k), NO_ITEM, dtype=np.int64)
-        return no_items, np.full((n_users, k), -np.inf, dtype=np.float32)
-    if candidates is not None:
-        candidates = torch.tensor(candidates, dtype=torch.int64, device=X.device)
-        place = torch.full((n_items,), -1, device=X.device)
-        place[candidates] = torch.arange(len(candidates), device=X.device)
-    all_items = np.empty((n_users, k), dtype=np.int64)
-    all_scores = np.empty((n_users, k), dtype=np.float32)
-    size = block_users(n_items if candidates is None else len(candidates))
-    _kept_memory = keep_freed_memory()  # until this returns
-    for number, (_, batch) in enumerate(X.batches(size)):
-        scores = score(batch)  # (block, n_candidates)
-        rows, seen = batch.rows, batch.items
-        if candidates is not None:
-            seen = place[seen]
-            rows, seen = rows[seen >= 0], seen[seen >= 0]
-        if exclude_seen:
-            mask_entries(scores, rows, seen)
-        items, values = top_k(scores, k)
-        if candidates is not None:
-            items = torch.where(items >= 0, candidates[items], items)
-        block = slice(number * size, number * size + size)
-        all_items[block] = items.cpu().numpy()
-        all_scores[block] = values.cpu().numpy()
-    return all_items, all_scores
+    weight, bias = module.decoder.weight.detach(), module.decoder.bias.detach()
+    n_items, latent_dim = weight.shape
+
+    def score(batch, items):
+        z = _latent(module, batch, rng)
+        width = items.shape[1]
+        if PAIR_COST * width > n_items:
+            return product(z, weight, bias).gather(1, items)
+        size = max(1, SCORES_BYTES // (4 * width * latent_dim))
+        parts = [
+            torch.einsum("uil,ul->ui", weight[some], of_users)  # (size, width)
+            for some, of_users in zip(items.split(size), z.split(size), strict=True)
+        ]
+        return torch.cat(parts) + bias[items]
+
+    return score
+
+
+def _latent(module, batch, rng):
+    """Give the posterior mean, or a sample that no other user in the block changes."""
+    if rng is None:
+        return _posterior(module, batch)[0]
+    mean, log_variance = _posterior(module, batch)
+    noise = torch.from_numpy(rng.standard_normal(mean.shape)).to(mean)
+    return mean + noise * (log_variance / 2).exp()
 
 
 @torch.inference_mode()

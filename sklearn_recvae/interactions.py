@@ -103,6 +103,54 @@ def _canonical(X):
     return X
 
 
+def remove_pairs(X, others):
+    """Return the matrix without the entries that another one has too.
+
+    Parameters
+    ----------
+    X, others : csr_array of shape (n_users, n_items)
+        Canonical.
+
+    Returns
+    -------
+    csr_array of shape (n_users, n_items)
+        Canonical.
+    """
+    keys, others = (_pair_numbers(matrix) for matrix in (X, others))
+    return _keep_entries(X, ~np.isin(keys, others, assume_unique=True))
+
+
+def keep_columns(X, columns):
+    """Return the matrix with the entries of some columns only, in the same shape.
+
+    Parameters
+    ----------
+    X : csr_array of shape (n_users, n_items)
+        Canonical.
+    columns : ndarray of shape (n_kept,)
+        Their indices.
+
+    Returns
+    -------
+    csr_array of shape (n_users, n_items)
+        Canonical.
+    """
+    kept = np.zeros(X.shape[1], dtype=bool)
+    kept[columns] = True
+    return _keep_entries(X, kept[X.indices])
+
+
+def _pair_numbers(X):
+    rows, columns = X.nonzero()
+    return rows.astype(np.int64) * X.shape[1] + columns
+
+
+def _keep_entries(X, kept):
+    n_before = np.concatenate([[0], kept.cumsum()])
+    arrays = X.data[kept], X.indices[kept], n_before[X.indptr]
+    return csr_array(arrays, shape=X.shape)
+
+
 class Batch(NamedTuple):
     """Some rows of an interaction matrix, in CSR form, as torch tensors."""
 

@@ -1,7 +1,9 @@
-"""Masks and top-k: from scores to ranked lists of items."""
+"""Masks and top-k: from scores to ranked lists of items, in blocks of users."""
 
 import numpy as np
 import torch
+
+from sklearn_recvae._hardware import keep_freed_memory
 
 # Filler where a list has fewer items than asked for.
 NO_ITEM = -1
@@ -10,6 +12,16 @@ NO_ITEM = -1
 # groups are long ones, over which a maximum is slow.
 GROUPS_PER_RANK = 4
 MIN_GROUPS = 256
+
+# Memory for the float32 scores of one block of users, in bytes. The C library reuses
+# blocks of this size, see `keep_freed_memory`.
+SCORES_BYTES = 24 * 2**20
+MAX_BLOCK_USERS = 1024
+
+
+def block_users(n_items):
+    """Count the users whose scores fit into the memory of one block."""
+    return min(MAX_BLOCK_USERS, max(1, SCORES_BYTES // (4 * n_items)))
 
 
 def mask_entries(scores, rows, items):
@@ -117,3 +129,117 @@ def rank_scores(scores, seen, k):
     rows, items = (torch.tensor(c, dtype=torch.int64) for c in (seen.row, seen.col))
     mask_entries(scores, rows, items)
     return top_k(scores, k)[0].numpy()
+
+
+@torch.inference_mode()
+def rank(score, X, k, *, exclude_seen=True, candidates=None, excluded=None):
+    """Rank the k best items of each user.
+
+    Parameters
+    ----------
+    score : callable
+        Maps a `Batch` to a new float32 tensor of shape (n_rows, n_candidates), higher
+        is better.
+    X : InteractionTensors
+        On the model's device.
+    k : int
+        Length of the lists, may exceed the number of items.
+    exclude_seen : bool, default=True
+        Whether the items of the row itself are left out.
+    candidates : ndarray of shape (n_candidates,), default=None
+        Ascending indices of the items to rank; None means all.
+    excluded : csr_array of shape (n_users, n_items), default=None
+        More pairs to leave out.
+
+    Returns
+    -------
+    items : ndarray of shape (n_users, k)
+        int64, best first; -1 where no item is left.
+    scores : ndarray of shape (n_users, k)
+        float32; -inf where no item is left.
+    """
+    n_users, n_items = X.shape
+    all_items, all_scores = _no_items(n_users, k)
+    if candidates is not None and len(candidates) == 0:
+        return all_items, all_scores
+    if candidates is not None:
+        candidates = torch.tensor(candidates, dtype=torch.int64, device=X.device)
+        place = torch.full((n_items,), -1, device=X.device)
+        place[candidates] = torch.arange(len(candidates), device=X.device)
+    size = block_users(n_items if candidates is None else len(candidates))
+    _kept_memory = keep_freed_memory()  # until this returns
+    for number, (_, batch) in enumerate(X.batches(size)):
+        block = slice(number * size, number * size + size)
+        scores = score(batch)  # (block, n_candidates)
+        pairs = [(batch.rows, batch.items)] if exclude_seen else []
+        if excluded is not None:
+            pairs.append(_entries(excluded[block], X.device))
+        for rows, items in pairs:
+            if candidates is not None:
+                items = place[items]
+                rows, items = rows[items >= 0], items[items >= 0]
+            mask_entries(scores, rows, items)
+        items, values = top_k(scores, k)
+        if candidates is not None:
+            items = torch.where(items >= 0, candidates[items], items)
+        all_items[block] = items.cpu().numpy()
+        all_scores[block] = values.cpu().numpy()
+    return all_items, all_scores
+
+
+@torch.inference_mode()
+def rank_pairs(score_pairs, X, k, pairs):
+    """Rank the k best of each user's own candidates.
+
+    Parameters
+    ----------
+    score_pairs : callable
+        Maps a `Batch` and items of shape (n_rows, width) to their float32 scores.
+    X : InteractionTensors
+        On the model's device.
+    k : int
+        Length of the lists, may exceed the number of candidates.
+    pairs : csr_array of shape (n_users, n_items)
+        Canonical; its entries are the candidates.
+
+    Returns
+    -------
+    items, scores : ndarray of shape (n_users, k)
+        As of `rank`.
+    """
+    all_items, all_scores = _no_items(X.shape[0], k)
+    size = block_users(X.shape[1])
+    for number, (_, batch) in enumerate(X.batches(size)):
+        block = slice(number * size, number * size + size)
+        counts = torch.tensor(np.diff(pairs.indptr[block.start : block.stop + 1]))
+        width = int(counts.max())
+        if width == 0:
+            continue
+        rows, items = _entries(pairs[block], X.device)
+        starts = (counts.cumsum(0) - counts).to(X.device)
+        places = torch.arange(len(rows), device=X.device) - starts[rows]
+        candidates = torch.zeros(
+            (len(counts), width), dtype=torch.int64, device=X.device
+        )
+        candidates[rows, places] = items  # (block, width), ascending
+        scores = score_pairs(batch, candidates)
+        is_none = torch.ones_like(scores, dtype=torch.bool)
+        is_none[rows, places] = False
+        scores[is_none] = -torch.inf
+        best, values = top_k(scores, k)
+        found = candidates.gather(1, best.clamp_min(0))
+        all_items[block] = torch.where(best >= 0, found, best).cpu().numpy()
+        all_scores[block] = values.cpu().numpy()
+    return all_items, all_scores
+
+
+def _no_items(n_users, k):
+    """Make lists in which no item is left."""
+    items = np.full((n_users, k), NO_ITEM, dtype=np.int64)
+    return items, np.full((n_users, k), -np.inf, dtype=np.float32)
+
+
+def _entries(X, device):
+    """Give rows and columns of the entries of a matrix as tensors."""
+    X = X.tocoo()
+    return (torch.tensor(c, dtype=torch.int64, device=device) for c in (X.row, X.col))

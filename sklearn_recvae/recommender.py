@@ -30,6 +30,7 @@ from sklearn_recvae._checkpoints import (
 from sklearn_recvae._hardware import resolve_device, resolve_matmul_dtype
 from sklearn_recvae._recommending import (
     POSITIVE_INT,
+    RECOMMEND_CONSTRAINTS,
     FitInterrupted,
     RecommenderMixin,
     mean_ndcg,
@@ -373,6 +374,74 @@ default=None
         hooks.end_fit()
         return self
 
+    @validate_params(
+        {
+            **RECOMMEND_CONSTRAINTS,
+            "sample": ["boolean"],
+            "random_state": ["random_state"],
+        },
+        prefer_skip_nested_validation=True,
+    )
+    def recommend(
+        self,
+        X,
+        k=10,
+        *,
+        exclude_seen=True,
+        items=None,
+        exclude_items=None,
+        return_scores=False,
+        sample=False,
+        random_state=None,
+    ):
+        """Rank the k best items for each row of X.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_users, n_items)
+            Interactions of any users, seen in training or not.
+        k : int, default=10
+            Number of items for each user, at least 1; may exceed `n_items`.
+        exclude_seen : bool, default=True
+            Whether items of the row itself (entries > 0) are left out.
+        items : array-like of int of shape (n_candidates,) or {array-like, sparse \
+matrix} of shape (n_users, n_items), default=None
+            Indices of the only items that may be recommended, or a matrix with an
+            entry > 0 for each pair that may be; None means all.
+        exclude_items : array-like of int of shape (n_excluded,) or {array-like, \
+sparse matrix} of shape (n_users, n_items), default=None
+            Indices of items that must not be recommended, to anyone, or a matrix with
+            an entry > 0 for each pair that must not be.
+        return_scores : bool, default=False
+            Whether to return the scores too.
+        sample : bool, default=False
+            Whether the latent variables are drawn from the posterior, for variety,
+            instead of being its mean.
+        random_state : int, RandomState instance or None, default=None
+            For the draw. Pass an int for the same lists at each call.
+
+        Returns
+        -------
+        recommended : ndarray of shape (n_users, k)
+            int64 item indices, best first; of equal scores the lower index is first.
+            Where fewer than k candidates remain, the row is filled with -1.
+        scores : ndarray of shape (n_users, k)
+            Only if ``return_scores=True``: float32, what the items are ranked by, the
+            log-probabilities up to a constant of each user; -inf where there is no
+            item.
+
+        Raises
+        ------
+        ValueError
+            If X does not fit the model, a matrix does not fit X, `k` is not positive,
+            or an item index is out of range.
+        """
+        rng = check_random_state(random_state) if sample else None
+        recommended, scores = self._recommend(
+            X, k, exclude_seen, items, exclude_items, rng
+        )
+        return (recommended, scores) if return_scores else recommended
+
     def predict(self, X):
         """Compute the multinomial probabilities of all items.
 
@@ -478,8 +547,11 @@ default=None
     def _device(self):
         return self.module_.device
 
-    def _scorer(self, candidates):
-        return inference.scorer(self.module_, candidates)
+    def _scorer(self, candidates, rng):
+        return inference.scorer(self.module_, candidates, rng)
+
+    def _pair_scorer(self, rng):
+        return inference.pair_scorer(self.module_, rng)
 
     def _get_fitted(self):
         attributes = {

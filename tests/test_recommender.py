@@ -18,7 +18,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recvae import RecVAERecommender, inference
+from sklearn_recvae import RecVAERecommender, ranking
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.model_selection import holdout_interactions
 
@@ -614,15 +614,15 @@ def test_blocks_do_not_show_in_the_result(X, model, monkeypatch):
         sizes.append(scores.shape)
         return original(scores, k)
 
-    original = inference.top_k
-    monkeypatch.setattr(inference, "SCORES_BYTES", 4 * N_ITEMS * 11)
-    monkeypatch.setattr(inference, "top_k", recording_top_k)
+    original = ranking.top_k
+    monkeypatch.setattr(ranking, "SCORES_BYTES", 4 * N_ITEMS * 11)
+    monkeypatch.setattr(ranking, "top_k", recording_top_k)
     assert_array_equal(model.recommend(X, 7), whole[0])
     assert sizes == [(11, N_ITEMS)] * 10 + [(10, N_ITEMS)]
     assert_allclose(model.predict(X), whole[1], rtol=1e-6)
     assert model.score(X) == whole[2]
     # A row that is larger than the memory of a block is still a block.
-    monkeypatch.setattr(inference, "SCORES_BYTES", 1)
+    monkeypatch.setattr(ranking, "SCORES_BYTES", 1)
     assert_array_equal(model.recommend(X, 7), whole[0])
 
 
@@ -644,7 +644,7 @@ def test_item_indices_that_are_none(X, model, name):
         model.recommend(X, **{name: [0.5]})
     with pytest.raises(ValueError, match=f"{name} is an array of bool"):
         model.recommend(X, **{name: np.ones(N_ITEMS, dtype=bool)})
-    with pytest.raises(ValueError, match=f"{name} is an array .* 2 dimensions"):
+    with pytest.raises(ValueError, match=rf"{name} is a matrix of shape \(1, 2\)"):
         model.recommend(X, **{name: [[0, 1]]})
     with pytest.raises(ValueError, match=f"{name}' parameter of .*recommend"):
         model.recommend(X, **{name: 3})

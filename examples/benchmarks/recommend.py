@@ -15,10 +15,9 @@ from threadpoolctl import threadpool_limits
 from timing import time_in_turns
 
 from sklearn_recvae.datasets import make_interactions
-from sklearn_recvae.inference import block_users
 from sklearn_recvae.interactions import InteractionTensors
 from sklearn_recvae.kernels import product
-from sklearn_recvae.ranking import mask_entries, top_k
+from sklearn_recvae.ranking import block_users, mask_entries, top_k
 
 K = 100
 IMPLICIT = "implicit ALS"
@@ -72,7 +71,7 @@ def our_ranking(X):
 
 @torch.inference_mode()
 def rank(module, X, means):
-    """Rank as `inference.rank` does, given the posterior means."""
+    """Rank as `ranking.rank` does, given the posterior means."""
     weight, bias = module.decoder.weight, module.decoder.bias
     size = block_users(len(weight))
     for (_, batch), mean in zip(X.batches(size), means.split(size), strict=True):

@@ -1,0 +1,184 @@
+"""Whom to recommend what: per-user candidates and exclusions, samples."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import coo_array, csr_array, random_array
+
+from sklearn_recvae import EASERecommender, RecVAERecommender, inference, ranking
+from sklearn_recvae.datasets import make_interactions
+
+N_USERS, N_ITEMS = 40, 30
+X, _, _ = make_interactions(N_USERS, N_ITEMS, random_state=0)
+
+
+@pytest.fixture(params=[RecVAERecommender, EASERecommender], scope="module")
+def model(request):
+    if request.param is EASERecommender:
+        return EASERecommender().fit(X)
+    return RecVAERecommender(6, hidden_dim=12, max_iter=3, random_state=0).fit(X)
+
+
+def filter_full_ranking(model, k, forbidden):
+    """Rank all items of each user, then drop what is forbidden."""
+    ranked, scores = model.recommend(
+        X, k=N_ITEMS, exclude_seen=False, return_scores=True
+    )
+    expected = np.full((N_USERS, k), -1)
+    expected_scores = np.full((N_USERS, k), -np.inf)
+    for user in range(N_USERS):
+        kept = ~forbidden[user, ranked[user]]
+        n = min(k, kept.sum())
+        expected[user, :n] = ranked[user, kept][:n]
+        expected_scores[user, :n] = scores[user, kept][:n]
+    return expected, expected_scores
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    k=st.integers(1, N_ITEMS + 3),
+    densities=st.tuples(*[st.sampled_from([None, 0, 0.02, 0.1, 0.5, 1])] * 2),
+    exclude_seen=st.booleans(),
+    cost=st.sampled_from([0, 8, 1000]),
+    seed=st.integers(0, 9),
+)
+def test_matrices_equal_filtering_a_full_ranking(
+    model, k, densities, exclude_seen, cost, seed
+):
+    rng = np.random.default_rng(seed)
+    items, exclude_items = (
+        None
+        if density is None
+        else random_array((N_USERS, N_ITEMS), density=density, rng=rng, format="csr")
+        for density in densities
+    )
+    forbidden = np.zeros((N_USERS, N_ITEMS), dtype=bool)
+    if items is not None:
+        forbidden |= items.toarray() == 0
+    if exclude_items is not None:
+        forbidden |= exclude_items.toarray() > 0
+    if exclude_seen:
+        forbidden |= X.toarray() > 0
+    expected, expected_scores = filter_full_ranking(model, k, forbidden)
+    with pytest.MonkeyPatch.context() as patch:
+        # Pairs by themselves, or within whole rows; several blocks of users.
+        patch.setattr(inference, "PAIR_COST", cost)
+        patch.setattr(ranking, "SCORES_BYTES", 4 * N_ITEMS * 7)
+        ranked, scores = model.recommend(
+            X,
+            k=k,
+            exclude_seen=exclude_seen,
+            items=items,
+            exclude_items=exclude_items,
+            return_scores=True,
+        )
+    np.testing.assert_array_equal(ranked, expected)
+    np.testing.assert_allclose(scores, expected_scores, rtol=1e-4, atol=1e-5)
+
+
+def test_matrix_and_list_together(model):
+    pairs = np.zeros((N_USERS, N_ITEMS))
+    pairs[:, [3, 5, 7]] = 1
+    ranked = model.recommend(X, k=3, items=pairs, exclude_items=[5], exclude_seen=False)
+    assert {*ranked.ravel()} == {3, 7, -1}
+    ranked = model.recommend(X, k=3, items=[3, 5], exclude_items=pairs)
+    assert (ranked == -1).all()
+
+
+@pytest.mark.parametrize("container", [coo_array, csr_array, np.asarray, list])
+def test_containers_of_pairs(model, container):
+    pairs = np.random.default_rng(0).random((N_USERS, N_ITEMS)) < 0.3
+    as_list = container is list
+    given_pairs = pairs.astype(int).tolist() if as_list else container(pairs)
+    np.testing.assert_array_equal(
+        model.recommend(X, items=given_pairs),
+        model.recommend(X, items=csr_array(pairs)),
+    )
+
+
+def test_pairs_of_other_users_are_refused(model):
+    with pytest.raises(ValueError, match=r"items is a matrix of shape \(39, 30\)"):
+        model.recommend(X, items=X[:-1])
+    with pytest.raises(ValueError, match="exclude_items is a matrix of shape"):
+        model.recommend(X, exclude_items=X[:, :-1])
+    with pytest.raises(ValueError, match="Negative values"):
+        model.recommend(X, items=-X)
+
+
+def test_caller_s_pairs_stay_as_they_were(model):
+    pairs = csr_array(np.array([[1.0, 0, 0, 2] + [0] * (N_ITEMS - 4)] * N_USERS))
+    pairs.data[::2] = 0  # explicit zeros are no pairs
+    arrays = [array.copy() for array in (pairs.data, pairs.indices, pairs.indptr)]
+    ranked = model.recommend(X, k=2, items=pairs, exclude_seen=False)
+    assert {*ranked.ravel()} == {3, -1}
+    for before, after in zip(
+        arrays, (pairs.data, pairs.indices, pairs.indptr), strict=True
+    ):
+        np.testing.assert_array_equal(before, after)
+
+
+@pytest.fixture(scope="module")
+def recvae():
+    return RecVAERecommender(6, hidden_dim=12, max_iter=3, random_state=0).fit(X)
+
+
+def test_samples(recvae, monkeypatch):
+    mean = recvae.recommend(X)
+    sampled, sampled_scores = recvae.recommend(
+        X, sample=True, random_state=3, return_scores=True
+    )
+    assert (sampled != mean).any()
+    again = recvae.recommend(X, sample=True, random_state=np.random.RandomState(3))
+    np.testing.assert_array_equal(again, sampled)
+    other = recvae.recommend(X, sample=True, random_state=4)
+    assert (other != sampled).any()
+    assert (recvae.recommend(X, sample=True) >= -1).all()
+    np.testing.assert_array_equal(recvae.recommend(X), mean)
+    # How users are dealt out to blocks changes nothing.
+    monkeypatch.setattr(ranking, "SCORES_BYTES", 4 * N_ITEMS * 3)
+    again, again_scores = recvae.recommend(
+        X, sample=True, random_state=3, return_scores=True
+    )
+    np.testing.assert_array_equal(again, sampled)
+    np.testing.assert_allclose(again_scores, sampled_scores, rtol=1e-5)
+    # Nor do candidates, scored pair by pair.
+    all_pairs = np.ones(X.shape)
+    monkeypatch.setattr(inference, "PAIR_COST", 0.5)
+    again = recvae.recommend(X, sample=True, random_state=3, items=all_pairs)
+    np.testing.assert_array_equal(again, sampled)
+
+
+def test_samples_are_of_the_posterior(recvae):
+    """Mean and variance of a score over many draws, by the formula."""
+    import torch
+
+    from sklearn_recvae.interactions import InteractionTensors, as_csr
+
+    user = as_csr(X[[0]])
+    batch = InteractionTensors(user, torch.device("cpu")).batch(torch.tensor([0]))
+    with torch.no_grad():
+        mean, log_variance = recvae.module_.encoder(batch, torch.float64)
+        weight = recvae.module_.decoder.weight
+        expected = weight @ mean[0] + recvae.module_.decoder.bias
+        variance = weight.square() @ log_variance[0].exp()
+    n_draws = 3000
+    copies = csr_array(np.repeat(X[[0]].toarray(), n_draws, axis=0))
+    ranked, scores = recvae.recommend(
+        copies,
+        k=N_ITEMS,
+        exclude_seen=False,
+        sample=True,
+        random_state=0,
+        return_scores=True,
+    )
+    by_item = np.take_along_axis(scores, ranked.argsort(axis=1), axis=1)
+    error = variance.sqrt().numpy() / n_draws**0.5
+    assert (np.abs(by_item.mean(axis=0) - expected.numpy()) < 5 * error).all()
+    ratio = by_item.var(axis=0) / variance.numpy()
+    assert (np.abs(ratio - 1) < 5 * (2 / n_draws) ** 0.5).all()
+
+
+def test_linear_model_has_nothing_to_sample():
+    with pytest.raises(TypeError, match="sample"):
+        EASERecommender().fit(X).recommend(X, sample=True)
