@@ -3,11 +3,13 @@
 import functools
 from numbers import Integral
 
+import numpy as np
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
+from sklearn_recvae._explaining import leave_one_out
 from sklearn_recvae._saving import load_estimator, save_estimator
-from sklearn_recvae._validation import check_candidates
+from sklearn_recvae._validation import check_candidates, check_items_of_users
 from sklearn_recvae.interactions import (
     InteractionTensors,
     check_interactions,
@@ -16,7 +18,7 @@ from sklearn_recvae.interactions import (
 )
 from sklearn_recvae.metrics import ndcg_at_k
 from sklearn_recvae.model_selection import split_or_check_held_out
-from sklearn_recvae.ranking import rank, rank_pairs
+from sklearn_recvae.ranking import NO_ITEM, rank, rank_entries, rank_pairs
 
 # Length of the lists behind `score` and the validation score, as in the paper.
 SCORE_K = 100
@@ -143,6 +145,67 @@ sparse matrix} of shape (n_users, n_items), default=None
         """Give the argument `score_pairs` of `rank_pairs`."""
         score = self._scorer(None, rng)
         return lambda batch, items: score(batch).gather(1, items)
+
+    @validate_params(
+        {
+            "items": ["array-like"],
+            "k": [POSITIVE_INT],
+            "return_scores": ["boolean"],
+        },
+        prefer_skip_nested_validation=True,
+    )
+    def explain(self, X, items, k=3, *, return_scores=False):
+        """Rank the items of each row by how much they raise the score of an item.
+
+        Each interaction is left out in turn, and the score computed anew. The score is
+        the log-probability of the item for RecVAE, and what `predict` gives for EASE.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_users, n_items)
+            Interactions of any users, seen in training or not.
+        items : array-like of int of shape (n_users,) or (n_users, n_targets)
+            The items to explain to each user, such as :meth:`recommend` returns; -1
+            is no item.
+        k : int, default=3
+            Number of reasons for each, at least 1.
+        return_scores : bool, default=False
+            Whether to return the differences of the score too.
+
+        Returns
+        -------
+        reasons : ndarray of shape (n_users, k) or (n_users, n_targets, k)
+            int64 items of the user's row, the one that raises the score most first.
+            -1 where none is left.
+        scores : ndarray of shape (n_users, k) or (n_users, n_targets, k)
+            Only if ``return_scores=True``: float32, the score minus that without the
+            interaction; negative for one that lowers it, -inf where none is left.
+
+        Raises
+        ------
+        ValueError
+            If X does not fit the model, `items` has not a row for each user, or an
+            item index is out of range.
+        """
+        check_is_fitted(self)
+        X = check_interactions(self, X, reset=False)
+        items = check_items_of_users(items, X.shape)
+        targets = items.reshape(len(items), -1)
+        effects = leave_one_out(
+            self._explained_scorer(), X, targets.clip(0), self._device
+        )
+        reasons = np.full((*targets.shape, k), NO_ITEM, dtype=np.int64)
+        scores = np.full(reasons.shape, -np.inf, dtype=np.float32)
+        for place, column in enumerate(effects.T):
+            reasons[:, place], scores[:, place] = rank_entries(X, column, k)
+        reasons[targets < 0], scores[targets < 0] = NO_ITEM, -np.inf
+        shape = (*items.shape, k)
+        reasons, scores = reasons.reshape(shape), scores.reshape(shape)
+        return (reasons, scores) if return_scores else reasons
+
+    def _explained_scorer(self):
+        """Give the argument `score_pairs` of `leave_one_out`."""
+        return self._pair_scorer(None)
 
     def score(self, X, y=None, *, sample_weight=None):
         """Compute the mean NDCG@100 of recommendations for held-out interactions.

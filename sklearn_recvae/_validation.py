@@ -136,3 +136,24 @@ def check_item_indices(items, name, n_items):
             f"from 0 to {n_items - 1}."
         )
     return items.astype(np.int64)
+
+
+def check_items_of_users(items, shape):
+    """Return the item indices, some for each user, as an int64 array."""
+    items = check_array(
+        items, ensure_2d=False, dtype=None, ensure_min_features=0, input_name="items"
+    )
+    n_users, n_items = shape
+    if items.ndim > 2 or len(items) != n_users or items.dtype.kind not in "iu":
+        raise ValueError(
+            f"items is an array of {items.dtype} of shape {items.shape}, expected "
+            f"integers of shape ({n_users},) or ({n_users}, n_targets): column indices "
+            "of X for each of its rows, or -1 for no item."
+        )
+    wrong = (items < -1) | (items >= n_items)
+    if wrong.any():
+        raise ValueError(
+            f"items contains {items[wrong][0]}, expected column indices of X, from 0 "
+            f"to {n_items - 1}, or -1 for no item."
+        )
+    return items.astype(np.int64)

@@ -134,6 +134,28 @@ def pair_scorer(module, rng=None):
     return score
 
 
+def log_probability_scorer(module):
+    """Return a function that computes the log-probabilities of some items.
+
+    Parameters
+    ----------
+    module : RecVAE
+        Trained.
+
+    Returns
+    -------
+    callable
+        Maps a `Batch` and items of shape (n_rows, width) to log pi(z), at the mean.
+    """
+    weight, bias = module.decoder.weight.detach(), module.decoder.bias.detach()
+
+    def score(batch, items):
+        logits = product(_latent(module, batch, None), weight, bias)
+        return logits.gather(1, items) - logits.logsumexp(1, keepdim=True)
+
+    return score
+
+
 def _latent(module, batch, rng):
     """Give the posterior mean, or a sample that no other user in the block changes."""
     if rng is None:
@@ -144,31 +166,36 @@ def _latent(module, batch, rng):
 
 
 @torch.inference_mode()
-def nearest_items(module, items, k):
-    """Rank the k items nearest to each item by the cosine of their decoder weights.
+def nearest(vectors, queries, k, own=None):
+    """Rank the k vectors nearest to each query by their cosine.
 
     Parameters
     ----------
-    module : RecVAE
-        Trained.
-    items : ndarray of shape (n_queries,)
-        int64 item indices.
+    vectors : torch.Tensor of shape (n_vectors, width)
+        float32.
+    queries : torch.Tensor of shape (n_queries, width)
+        float32, on the same device.
     k : int
-        Length of the lists, may exceed the number of items.
+        Length of the lists, may exceed `n_vectors`.
+    own : torch.Tensor of shape (n_queries,), default=None
+        The vector that each query is itself, which is not ranked.
 
     Returns
     -------
     neighbors : ndarray of shape (n_queries, k)
-        int64, nearest first, without the item itself; -1 where no item is left.
+        int64, nearest first; -1 where no vector is left.
     similarities : ndarray of shape (n_queries, k)
-        float32 cosines; -inf where no item is left.
+        float32 cosines; -inf where no vector is left.
     """
-    directions = torch.nn.functional.normalize(module.decoder.weight, dim=1)
-    queries = torch.tensor(items, dtype=torch.int64, device=module.device)
+    directions = torch.nn.functional.normalize(vectors, dim=1)
+    queries = torch.nn.functional.normalize(queries, dim=1)
     blocks = []
-    for block in queries.split(block_users(module.n_items)):
-        cosines = directions[block] @ directions.T  # (block, n_items)
-        mask_entries(cosines, torch.arange(len(block), device=module.device), block)
+    size = block_users(len(vectors))
+    for begin in range(0, len(queries), size):
+        cosines = queries[begin : begin + size] @ directions.T  # (block, n_vectors)
+        if own is not None:
+            rows = torch.arange(len(cosines), device=cosines.device)
+            mask_entries(cosines, rows, own[begin : begin + size])
         blocks.append(top_k(cosines, k))
     neighbors, similarities = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     return neighbors.cpu().numpy(), similarities.cpu().numpy()

@@ -243,3 +243,34 @@ def _entries(X, device):
     """Give rows and columns of the entries of a matrix as tensors."""
     X = X.tocoo()
     return (torch.tensor(c, dtype=torch.int64, device=device) for c in (X.row, X.col))
+
+
+def rank_entries(X, values, k):
+    """Rank the entries of each row by values of their own.
+
+    Parameters
+    ----------
+    X : csr_array of shape (n_rows, n_items)
+        Canonical.
+    values : ndarray of shape (nnz,)
+        Finite, one for each entry.
+    k : int
+        Length of the lists, may exceed the number of entries.
+
+    Returns
+    -------
+    items : ndarray of shape (n_rows, k)
+        int64 columns of the entries, best first; -1 where no entry is left.
+    values : ndarray of shape (n_rows, k)
+        float32; -inf where no entry is left.
+    """
+    counts = np.diff(X.indptr)
+    rows = np.repeat(np.arange(X.shape[0]), counts)
+    places = np.arange(X.nnz) - X.indptr[rows]
+    padded = np.full((X.shape[0], max(counts, default=0)), -np.inf, dtype=np.float32)
+    padded[rows, places] = values
+    best, values = (ranked.numpy() for ranked in top_k(torch.from_numpy(padded), k))
+    items = np.full(best.shape, NO_ITEM, dtype=np.int64)
+    found = best >= 0
+    items[found] = X.indices[(X.indptr[:-1, None] + best)[found]]
+    return items, values

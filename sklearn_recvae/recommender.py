@@ -5,6 +5,7 @@ import functools
 from numbers import Real
 
 import numpy as np
+import torch
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -536,7 +537,49 @@ sparse matrix} of shape (n_users, n_items), default=None
         """
         check_is_fitted(self)
         items = check_item_indices(items, "items", self.n_features_in_)
-        neighbors, scores = inference.nearest_items(self.module_, items, k)
+        items = torch.tensor(items, device=self._device)
+        weight = self.module_.decoder.weight
+        neighbors, scores = inference.nearest(weight, weight[items], k, own=items)
+        return (neighbors, scores) if return_scores else neighbors
+
+    @validate_params(
+        {
+            "others": ["array-like", "sparse matrix", None],
+            "k": [POSITIVE_INT],
+            "return_scores": ["boolean"],
+        },
+        prefer_skip_nested_validation=True,
+    )
+    def similar_users(self, X, k=10, *, others=None, return_scores=False):
+        """Rank the users nearest to each user.
+
+        Nearness is the cosine of their posterior means.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_users, n_items)
+            Interactions of any users, seen in training or not.
+        k : int, default=10
+            Number of neighbors for each, at least 1; may exceed their number.
+        others : {array-like, sparse matrix} of shape (n_others, n_items), default=None
+            Interactions of the users to be ranked. None means the users of X, each
+            without themselves.
+        return_scores : bool, default=False
+            Whether to return the cosines too.
+
+        Returns
+        -------
+        neighbors : ndarray of shape (n_users, k)
+            int64 rows of `others`, nearest first; -1 where none is left.
+        scores : ndarray of shape (n_users, k)
+            Only if ``return_scores=True``: float32 cosines; -inf where none is left.
+        """
+        check_is_fitted(self)
+        queries = torch.tensor(self._encode(X))
+        own, vectors = torch.arange(len(queries)), queries
+        if others is not None:
+            own, vectors = None, torch.tensor(self._encode(others))
+        neighbors, scores = inference.nearest(vectors, queries, k, own=own)
         return (neighbors, scores) if return_scores else neighbors
 
     @property
@@ -552,6 +595,9 @@ sparse matrix} of shape (n_users, n_items), default=None
 
     def _pair_scorer(self, rng):
         return inference.pair_scorer(self.module_, rng)
+
+    def _explained_scorer(self):
+        return inference.log_probability_scorer(self.module_)
 
     def _get_fitted(self):
         attributes = {
