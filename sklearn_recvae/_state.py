@@ -5,6 +5,7 @@ Both go into arrays and come back, so that training goes on as if never interrup
 
 import copy
 import math
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -185,3 +186,42 @@ class Progress:
                 for name, array in _with_prefix("best.", arrays).items()
             }
             self._best_weights = weights or copy.deepcopy(module.state_dict())
+
+
+# What has a row for each item. Adam's moments are of the decoder's weight and bias.
+_ITEM_ROWS = re.compile(
+    r"module\.encoder\.input\.weight|input\.(mean|square)"
+    r"|module\.decoder\.(weight|bias)|decoder\.\d+\.exp_avg(_sq)?"
+)
+
+
+def add_item_rows(arrays, larger):
+    """Enlarge a training state by items at the end.
+
+    Parameters
+    ----------
+    arrays : dict of ndarray
+        From `state_to_arrays`.
+    larger : dict of ndarray
+        The weights of a new module with more items: the new rows are taken from it.
+
+    Returns
+    -------
+    dict of ndarray
+        For `restore_state`. The old rows are as they were, and all else too. A new
+        item has no moments, and the lowest bias of all: nobody has it yet.
+    """
+    enlarged = dict(arrays)
+    n_items = len(arrays["module.decoder.bias"])
+    n_new = len(larger["decoder.bias"]) - n_items
+    for name, array in arrays.items():
+        if not _ITEM_ROWS.fullmatch(name):
+            continue
+        if name == "module.decoder.bias":
+            rows = np.full(n_new, array.min())
+        elif name.startswith("module."):
+            rows = larger[name.removeprefix("module.")][n_items:]
+        else:
+            rows = np.zeros((n_new, *array.shape[1:]))
+        enlarged[name] = np.concatenate([array, rows.astype(array.dtype)])
+    return enlarged

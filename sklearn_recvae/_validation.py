@@ -1,5 +1,7 @@
 """Checks of what public methods are given, beyond types and ranges."""
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.utils import check_array
 
@@ -157,3 +159,27 @@ def check_items_of_users(items, shape):
             f"to {n_items - 1}, or -1 for no item."
         )
     return items.astype(np.int64)
+
+
+def check_new_items(items, known_names):
+    """Return the names of new items, None without names, and how many they are."""
+    if isinstance(items, Integral):
+        if known_names is not None:
+            raise ValueError(
+                f"Got items={items}, but the estimator was fitted with feature names. "
+                "Pass the names of the new items."
+            )
+        return None, int(items)
+    if known_names is None:
+        raise ValueError(
+            "Got names of new items, but the estimator was fitted without feature "
+            "names. Pass the number of new items."
+        )
+    names = np.asarray(items, dtype=object)
+    is_new = set(names.ravel().tolist()).difference(known_names)
+    if names.ndim != 1 or len(is_new) < len(names) or not {*map(type, names)} <= {str}:
+        raise ValueError(
+            f"Got items={items!r}, expected strings that differ from each other and "
+            "from the names of the items that the estimator knows."
+        )
+    return names, len(names)

@@ -191,7 +191,7 @@ def nearest(vectors, queries, k, own=None):
     queries = torch.nn.functional.normalize(queries, dim=1)
     blocks = []
     size = block_users(len(vectors))
-    for begin in range(0, len(queries), size):
+    for begin in range(0, max(1, len(queries)), size):
         cosines = queries[begin : begin + size] @ directions.T  # (block, n_vectors)
         if own is not None:
             rows = torch.arange(len(cosines), device=cosines.device)

@@ -39,6 +39,7 @@ from sklearn_recvae._recommending import (
 )
 from sklearn_recvae._state import (
     Progress,
+    add_item_rows,
     new_training_state,
     restore_state,
     state_to_arrays,
@@ -47,6 +48,7 @@ from sklearn_recvae._validation import (
     check_has_interactions,
     check_item_indices,
     check_kl_weight,
+    check_new_items,
     check_prior_weights,
     check_validation,
     hold_out_users,
@@ -373,6 +375,53 @@ default=None
         self.history_ = columns
         self.best_iteration_ = self.best_score_ = None
         hooks.end_fit()
+        return self
+
+    @unchanged_on_error
+    @validate_params(
+        {"items": [POSITIVE_INT, "array-like"]}, prefer_skip_nested_validation=True
+    )
+    def add_items(self, items):
+        """Enlarge the catalogue by items at the end.
+
+        They get rows of their own in the first layer and in the decoder, drawn as at
+        the start of training, and the lowest bias of all: until :meth:`partial_fit`
+        has trained them they are hardly recommended. Everything else stays, the
+        moments of the optimisers too.
+
+        Parameters
+        ----------
+        items : int or array-like of str of shape (n_new,)
+            How many items are new; their names, if the estimator was fitted with
+            feature names.
+
+        Returns
+        -------
+        self : RecVAERecommender
+            The fitted estimator, for matrices with more columns.
+
+        Raises
+        ------
+        ValueError
+            If names are given or missing, or are not new.
+        """
+        check_is_fitted(self)
+        names, n_new = check_new_items(items, getattr(self, "feature_names_in_", None))
+        rng = check_random_state(self.random_state)
+        n_items = self.n_features_in_ + n_new
+        module = build_recvae(
+            n_items, *self.module_.sizes, seed=int(rng.randint(2**31 - 1)) ^ n_items
+        )
+        before = getattr(self, "_state", None)
+        if before is None:
+            before = new_training_state(self.module_, int(rng.randint(2**31 - 1)))
+        new_rows = {name: w.numpy() for name, w in module.state_dict().items()}
+        state = new_training_state(module.to(self._device), 0)
+        restore_state(state, add_item_rows(state_to_arrays(before), new_rows))
+        self.n_features_in_ = n_items
+        if names is not None:
+            self.feature_names_in_ = np.append(self.feature_names_in_, names)
+        self._state, self.module_ = state, state.module
         return self
 
     @validate_params(
