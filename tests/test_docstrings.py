@@ -9,7 +9,14 @@ import sklearn_recvae
 numpydoc_validate = pytest.importorskip("numpydoc.validate")
 
 # What a user calls by name and reads in the API reference.
-USER_FACING = ("recommender", "datasets", "metrics", "model_selection")
+USER_FACING = (
+    "recommender",
+    "ease",
+    "preprocessing",
+    "datasets",
+    "metrics",
+    "model_selection",
+)
 
 # ES01: no extended summary; a short summary can be enough.
 # SA01: no See Also section; most objects have no sibling.
