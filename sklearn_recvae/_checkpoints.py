@@ -18,6 +18,7 @@ import torch
 import sklearn_recvae
 from sklearn_recvae._files import read_file, write_file
 from sklearn_recvae._saving import as_json
+from sklearn_recvae._state import restore_state, state_to_arrays
 
 KIND = "checkpoint"
 N_KEPT = 2
@@ -53,33 +54,67 @@ class CheckpointFolder:
             ) from None
         for half_written in self.path.glob(".*.checkpoint.*.tmp"):
             half_written.unlink()  # by a process that was killed
+        self._content, self._arrays = self._read_newest()
         return self
 
     def __exit__(self, *error):
         self._lock.close()  # gives up the lock, as does the end of the process
 
-    def read(self):
-        """Read the newest file that is whole.
+    def choose_seed(self, random_state):
+        """Give the seed of the fit: the parameter, or for None that of the files."""
+        if isinstance(random_state, Integral):
+            return int(random_state)
+        if random_state is not None:
+            raise ValueError(
+                f"Got checkpoint with random_state={random_state!r}, whose state is "
+                "another one when the fit goes on. Set random_state to an int or None."
+            )
+        if self._content is not None:
+            return self._content["seed"]
+        return secrets.randbits(32)
 
-        Returns
-        -------
-        content, arrays : dict
-            As they were written; None and no arrays if there is no such file.
+    def resume(self, estimator, seed, matrices, matmul_dtype, state, progress):
+        """Put state and progress to where the newest file has them, if there is one.
+
+        Parameters
+        ----------
+        estimator : RecVAERecommender
+            With its parameters.
+        seed : int
+            From `choose_seed`.
+        matrices : dict of csr_array or None
+            The data.
+        matmul_dtype : torch.dtype
+            Of the large products.
+        state : TrainingState
+            New, changed in place.
+        progress : Progress
+            New, changed in place.
+
+        Raises
+        ------
+        ValueError
+            If the files are of another fit, or have more iterations.
         """
-        for file in reversed(self._files()):
-            try:
-                return read_file(file, KIND)
-            except ValueError as error:
-                warnings.warn(
-                    f"{error} The last good checkpoint before it is used.", stacklevel=2
-                )
-        return None, {}
+        before = self._content
+        fingerprint = make_fingerprint(
+            estimator, seed, matrices, state.module, matmul_dtype
+        )
+        self._content = {"seed": seed, "fingerprint": fingerprint}
+        if before is not None:
+            self._check_same_fit(before, fingerprint, estimator.max_iter)
+            restore_state(state, self._arrays)
+            progress.restore(self._arrays, state.module)
+        self._arrays = None  # the memory
 
-    def write(self, iteration, content, arrays):
+    def save(self, state, progress):
         """Write the file of an iteration, and delete those before the last two."""
+        iteration = len(progress.history)
+        content = {**self._content, "iteration": iteration}
+        arrays = state_to_arrays(state) | progress.to_arrays()
         try:
             file = self.path / f"{iteration:06}.checkpoint"
-            write_file(file, KIND, content | {"iteration": iteration}, arrays)
+            write_file(file, KIND, content, arrays)
         except OSError as error:
             warnings.warn(
                 f"The checkpoint of iteration {iteration} could not be written "
@@ -90,6 +125,17 @@ class CheckpointFolder:
         for old in self._files()[:-N_KEPT]:
             old.unlink()
 
+    def _read_newest(self):
+        """Read the newest file that is whole; None and None if there is none."""
+        for file in reversed(self._files()):
+            try:
+                return read_file(file, KIND)
+            except ValueError as error:
+                warnings.warn(
+                    f"{error} The last good checkpoint before it is used.", stacklevel=2
+                )
+        return None, None
+
     def _files(self):
         numbers = {
             int(file.stem): file
@@ -98,17 +144,45 @@ class CheckpointFolder:
         }
         return [numbers[number] for number in sorted(numbers)]
 
+    def _check_same_fit(self, content, fingerprint, max_iter):
+        before = content["fingerprint"]
+        changes = [
+            f"{name} was {before.get(name)} and is {fingerprint.get(name)}"
+            for name in {**before, **fingerprint}
+            if before.get(name) != fingerprint.get(name)
+        ]
+        if changes:
+            raise ValueError(
+                f"The checkpoints in {self.path} are of another fit: "
+                f"{'; '.join(changes)}. Pass another folder, or delete this one to "
+                "begin anew."
+            )
+        if content["iteration"] > max_iter:
+            raise ValueError(
+                f"The checkpoints in {self.path} have {content['iteration']} "
+                f"iterations, but max_iter={max_iter}. Raise max_iter, or pass another "
+                "folder."
+            )
 
-def choose_seed(random_state, content):
-    """Give the seed of a fit: the parameter, or that of the checkpoint's content."""
-    if random_state is None:
-        return secrets.randbits(32) if content is None else content["seed"]
-    if isinstance(random_state, Integral):
-        return int(random_state)
-    raise ValueError(
-        f"Got checkpoint with random_state={random_state!r}, whose state would be "
-        "another one when the fit goes on. Set random_state to an int or None."
-    )
+
+class NoCheckpoints:
+    """Stands in where a fit has no folder."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def choose_seed(self, random_state):
+        """Give the parameter as it is."""
+        return random_state
+
+    def resume(self, *arguments):
+        """Change nothing."""
+
+    def save(self, *arguments):
+        """Write nothing."""
 
 
 def make_fingerprint(estimator, seed, matrices, module, matmul_dtype):
@@ -151,37 +225,6 @@ def make_fingerprint(estimator, seed, matrices, module, matmul_dtype):
         "version of torch": str(torch.__version__),
         "version of sklearn_recvae": sklearn_recvae.__version__,
     }
-
-
-def check_same_fit(folder, written, content, max_iter):
-    """Raise a ValueError unless a checkpoint is of this fit, and not beyond it.
-
-    Parameters
-    ----------
-    folder : CheckpointFolder
-        Named in errors.
-    written, content : dict
-        Of the checkpoint, and of this fit.
-    max_iter : int
-        Of this fit.
-    """
-    before, now = written["fingerprint"], content["fingerprint"]
-    changes = [
-        f"{name} was {before.get(name)} and is {now.get(name)}"
-        for name in {**before, **now}
-        if before.get(name) != now.get(name)
-    ]
-    if changes:
-        raise ValueError(
-            f"The checkpoints in {folder.path} are of another fit: "
-            f"{'; '.join(changes)}. Pass another folder, or delete this one to begin "
-            "anew."
-        )
-    if written["iteration"] > max_iter:
-        raise ValueError(
-            f"The checkpoints in {folder.path} have {written['iteration']} iterations, "
-            f"but max_iter={max_iter}. Raise max_iter, or pass another folder."
-        )
 
 
 def _digest_matrix(X):

@@ -22,12 +22,7 @@ from sklearn_recvae._callbacks import (
     IterationHooks,
     with_callbacks,
 )
-from sklearn_recvae._checkpoints import (
-    CheckpointFolder,
-    check_same_fit,
-    choose_seed,
-    make_fingerprint,
-)
+from sklearn_recvae._checkpoints import CheckpointFolder, NoCheckpoints
 from sklearn_recvae._hardware import resolve_device, resolve_matmul_dtype
 from sklearn_recvae._recommending import (
     POSITIVE_INT,
@@ -319,10 +314,16 @@ default=None
             estimator is fitted then: with the best one by validation, else with the
             weights as they stand.
         """
-        if checkpoint is None:
-            return self._fit(X, y, X_val, y_val)
-        with CheckpointFolder(checkpoint) as folder:
-            return self._fit(X, y, X_val, y_val, folder)
+        continued = self.warm_start and hasattr(self, "module_")
+        X = self._check_training_interactions(X, reset=not continued)
+        if X_val is not None:
+            X_val = check_interactions(self, X_val, reset=False)
+        module = copy.deepcopy(self.module_) if continued else None
+        folder = NoCheckpoints()
+        if checkpoint is not None:
+            folder = CheckpointFolder(checkpoint)
+        with folder:
+            return self._fit(X, y, X_val, y_val, module, folder)
 
     @unchanged_on_error
     @with_callbacks
@@ -677,40 +678,15 @@ sparse matrix} of shape (n_users, n_items), default=None
         self.best_iteration_ = attributes["best_iteration_"]
         self.best_score_ = attributes["best_score_"]
 
-    def _fit(self, X, y, X_val, y_val, folder=None):
-        continued = self.warm_start and hasattr(self, "module_")
-        X = self._check_training_interactions(X, reset=not continued)
-        written, arrays = (None, {}) if folder is None else folder.read()
-        seed = self.random_state
-        if folder is not None:
-            seed = choose_seed(self.random_state, written)
+    def _fit(self, X, y, X_val, y_val, module, folder):
+        seed = folder.choose_seed(self.random_state)
         rng = check_random_state(seed)
-        if X_val is not None:
-            X_val = check_interactions(self, X_val, reset=False)
-        elif self.early_stopping and y_val is None:
+        if self.early_stopping and X_val is None and y_val is None:
             X, X_val = hold_out_users(X, self.validation_fraction, rng)
         fold_in, held_out = check_validation(X_val, y_val)
-        module = copy.deepcopy(self.module_) if continued else None
-        state = self._new_state(module, rng)
-        progress = Progress()
-        save = None
-        if folder is not None:
-            matrices = {"X": X, "X_val": fold_in, "y_val": held_out}
-            content = {
-                "seed": seed,
-                "fingerprint": make_fingerprint(
-                    self, seed, matrices, state.module, self._matmul_dtype(state)
-                ),
-            }
-            if written is not None:
-                check_same_fit(folder, written, content, self.max_iter)
-                restore_state(state, arrays)
-                progress.restore(arrays, state.module)
-
-            def save():
-                arrays = state_to_arrays(state) | progress.to_arrays()
-                folder.write(len(progress.history), content, arrays)
-
+        state, progress = self._new_state(module, rng), Progress()
+        matrices = {"X": X, "X_val": fold_in, "y_val": held_out}
+        folder.resume(self, seed, matrices, self._matmul_dtype(state), state, progress)
         validate = None
         if held_out is not None:
             tensors = InteractionTensors(fold_in, state.module.device)
@@ -727,7 +703,7 @@ sparse matrix} of shape (n_users, n_items), default=None
                 max_iter=self.max_iter,
                 validate=validate,
                 patience=self.n_iter_no_change if self.early_stopping else None,
-                save=save,
+                save=functools.partial(folder.save, state, progress),
             )
         except KeyboardInterrupt as error:
             if not progress.history:
