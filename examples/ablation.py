@@ -7,15 +7,19 @@ finished run is a file in ``--results`` and is not computed again.
     python examples/ablation.py --data ml-1m.zip
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from runs import load_and_split, mean_over_seeds, paired_difference, run_recvae
+from runs import (
+    add_data_arguments,
+    load_and_split,
+    make_parser,
+    mean_over_seeds,
+    paired_difference,
+    run_recvae,
+)
 
 from sklearn_recvae import RecVAERecommender
 
@@ -51,26 +55,11 @@ def main():
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        help="a matrix of users by items (.npz), a MovieLens zip, or its folder",
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument(
-        "--n-heldout",
-        type=int,
-        help="users for validation, and as many for the test; else a tenth each",
-    )
+    parser = make_parser(__doc__.splitlines()[0], "ablation.png")
+    add_data_arguments(parser)
     parser.add_argument(
         "--max-iter", type=int, default=50, help="iterations of alternating training"
     )
-    parser.add_argument(
-        "--results", type=Path, default=Path("results"), help="folder of finished runs"
-    )
-    parser.add_argument("--output", default="ablation.png", help="the picture")
     return parser.parse_args()
 
 

@@ -9,13 +9,11 @@ the library is, with the same results, to add it.
     python examples/compare_baselines.py --data ml-1m.zip
 """
 
-import argparse
 import importlib
 import multiprocessing
 import os
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -27,10 +25,12 @@ from rich.table import Table
 from runs import (
     METRICS,
     N_RANKS,
+    add_data_arguments,
     evaluate,
     fingerprint,
     load_and_split,
     load_or_compute,
+    make_parser,
     mean_and_error,
     mean_over_seeds,
     paired_difference,
@@ -60,27 +60,12 @@ def main():
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--data",
-        type=Path,
-        required=True,
-        help="a matrix of users by items (.npz), a MovieLens zip, or its folder",
-    )
+    parser = make_parser(__doc__.splitlines()[0], "baselines.png")
+    add_data_arguments(parser)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument(
-        "--n-heldout",
-        type=int,
-        help="users for validation, and as many for the test; else a tenth each",
-    )
     parser.add_argument(
         "--minutes", type=float, default=10, help="no setting is begun after these"
     )
-    parser.add_argument(
-        "--results", type=Path, default=Path("results"), help="folder of finished runs"
-    )
-    parser.add_argument("--output", default="baselines.png", help="the picture")
     return parser.parse_args()
 
 

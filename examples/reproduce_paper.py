@@ -8,7 +8,6 @@ iteration by validation, and evaluates the test users once. A finished run is a 
     python examples/reproduce_paper.py --dataset ml-20m --data ml-20m.zip
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from runs import (
     evaluate,
     fingerprint,
     load_or_compute,
+    make_parser,
     mean_and_error,
     mean_over_seeds,
     print_sizes,
@@ -120,19 +120,14 @@ def main():
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__.splitlines()[0], "reproduction.png")
     parser.add_argument("--dataset", choices=DATA_SETS, required=True)
     parser.add_argument(
         "--data", type=Path, required=True, help="the files as published"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
         "--max-iter", type=int, help="iterations, in place of the paper's"
     )
-    parser.add_argument(
-        "--results", type=Path, default=Path("results"), help="folder of finished runs"
-    )
-    parser.add_argument("--output", default="reproduction.png", help="the picture")
     return parser.parse_args()
 
 

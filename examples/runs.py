@@ -4,6 +4,7 @@ Shared by the studies beside this file. A run is a dictionary that is kept as on
 file; while the file is there, the run is not computed again.
 """
 
+import argparse
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import platform
 import sys
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import scipy
@@ -27,11 +29,33 @@ from sklearn_recvae.ranking import rank_scores
 
 N_RANKS = 100
 SPLIT_SEED = 98765  # of the published split
+DATA_HELP = "a matrix of users by items (.npz), a MovieLens zip, or its folder"
 METRICS = {
     "NDCG@100": (ndcg_at_k, 100),
     "Recall@20": (recall_at_k, 20),
     "Recall@50": (recall_at_k, 50),
 }
+
+
+def make_parser(description, output):
+    """Make a parser of the options that all studies have."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), help="folder of finished runs"
+    )
+    parser.add_argument("--output", default=output, help="the picture")
+    return parser
+
+
+def add_data_arguments(parser):
+    """Add the options of `load_and_split`."""
+    parser.add_argument("--data", type=Path, required=True, help=DATA_HELP)
+    parser.add_argument(
+        "--n-heldout",
+        type=int,
+        help="users for validation, and as many for the test; else a tenth each",
+    )
 
 
 def load_interactions(path):

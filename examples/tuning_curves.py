@@ -8,7 +8,6 @@ the setting with the highest mean. Confirm a choice on test users.
     python examples/tuning_curves.py --data ml-1m.zip ml-latest-small.zip
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,14 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from runs import load_interactions, mean_and_error, paired_difference, run_recvae
+from runs import (
+    DATA_HELP,
+    load_interactions,
+    make_parser,
+    mean_and_error,
+    paired_difference,
+    run_recvae,
+)
 
 from sklearn_recvae import RecVAERecommender
 from sklearn_recvae.model_selection import strong_generalization_split
@@ -55,20 +61,11 @@ def main():
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = make_parser(__doc__.splitlines()[0], "tuning.png")
     parser.add_argument(
-        "--data",
-        type=Path,
-        nargs="+",
-        required=True,
-        help="each a matrix of users by items (.npz), a MovieLens zip, or its folder",
+        "--data", type=Path, nargs="+", required=True, help=f"each {DATA_HELP}"
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--max-iter", type=int, default=50)
-    parser.add_argument(
-        "--results", type=Path, default=Path("results"), help="folder of finished runs"
-    )
-    parser.add_argument("--output", default="tuning.png", help="the picture")
     return parser.parse_args()
 
 

@@ -51,11 +51,7 @@ def main():
 
 def study_matrices(args):
     """Call every public function with malformed sparse matrices."""
-    outcomes = Counter()
-    for start in range(0, args.count, PER_PROCESS):
-        seeds = range(start, min(start + PER_PROCESS, args.count))
-        outcomes += in_process(try_matrices, seeds)
-    return outcomes
+    return in_processes(try_matrices, args.count)
 
 
 def try_matrices(seeds):
@@ -167,11 +163,7 @@ def swap_two(indptr, rng):
 
 def study_files(args):
     """Load damaged files of models."""
-    outcomes = Counter()
-    for start in range(0, args.count, PER_PROCESS):
-        seeds = range(start, min(start + PER_PROCESS, args.count))
-        outcomes += in_process(try_files, seeds)
-    return outcomes
+    return in_processes(try_files, args.count)
 
 
 def try_files(seeds):
@@ -272,6 +264,15 @@ def fit(X, folder, connection):
     for name in ("likelihood", "kl", "validation_score"):
         digest.update(model.history_[name])
     connection.send((digest.hexdigest(), model.best_iteration_))
+
+
+def in_processes(function, count):
+    """Call a function with so many seeds, some in each process."""
+    outcomes = Counter()
+    for start in range(0, count, PER_PROCESS):
+        seeds = range(start, min(start + PER_PROCESS, count))
+        outcomes += in_process(function, seeds)
+    return outcomes
 
 
 def in_process(function, argument):
