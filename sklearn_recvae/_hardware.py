@@ -1,6 +1,7 @@
 """What the machine has: devices, their precision, memory, and how it is kept."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -116,3 +117,21 @@ def keep_freed_memory():
     torch.empty(32 * 2**20 - 2**16, dtype=torch.uint8)
     blocks = [torch.empty(16 * 2**20, dtype=torch.uint8) for _ in range(16)]
     return max(blocks, key=torch.Tensor.data_ptr)
+
+
+@contextmanager
+def memory_hint(hint):
+    """Turn the failure of an allocation into a MemoryError that says what to do.
+
+    Parameters
+    ----------
+    hint : str
+        Ends the message.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch has a class of its own for GPUs alone.
+        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+            raise
+        raise MemoryError(f"{error} {hint}") from error

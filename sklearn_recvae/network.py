@@ -203,3 +203,21 @@ def rebuild_recvae(*args, weights):
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
     module.load_state_dict(tensors, assign=True)
     return module
+
+
+def training_bytes(*args):
+    """Count the memory of a `RecVAE` in training, but for what a batch takes.
+
+    Parameters
+    ----------
+    *args : see RecVAE
+        Its sizes.
+
+    Returns
+    -------
+    int
+        Of the weights, two moments for each, and a copy of the best ones.
+    """
+    with torch.device("meta"):
+        module = RecVAE(*args)
+    return 4 * 4 * sum(weight.numel() for weight in module.parameters())

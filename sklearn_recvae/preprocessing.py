@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from itertools import count
+from itertools import count, repeat
 from numbers import Integral, Real
 
 import numpy as np
@@ -501,16 +501,16 @@ def _factorize(values, name):
 def _find_places(values, ids):
     """Give the place of each value among the ids, -1 where it is not there."""
     place_of = dict(zip(ids.tolist(), range(len(ids)), strict=True))
-    return _map_values(lambda value: place_of.get(value, -1), values)
+    return _map_values(place_of.get, values, repeat(-1))
 
 
-def _map_values(function, values):
+def _map_values(function, values, *defaults):
     """Map each value, as a Python object, to an index."""
     places = np.empty(len(values), dtype=np.int32)
     for start in range(0, len(values), _CHUNK):
         chunk = values[start : start + _CHUNK].tolist()
         places[start : start + _CHUNK] = np.fromiter(
-            map(function, chunk), dtype=np.int32, count=len(chunk)
+            map(function, chunk, *defaults), dtype=np.int32, count=len(chunk)
         )
     return places
 

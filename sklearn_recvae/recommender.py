@@ -23,7 +23,11 @@ from sklearn_recvae._callbacks import (
     with_callbacks,
 )
 from sklearn_recvae._checkpoints import CheckpointFolder, NoCheckpoints
-from sklearn_recvae._hardware import resolve_device, resolve_matmul_dtype
+from sklearn_recvae._hardware import (
+    memory_hint,
+    resolve_device,
+    resolve_matmul_dtype,
+)
 from sklearn_recvae._recommending import (
     POSITIVE_INT,
     RECOMMEND_CONSTRAINTS,
@@ -49,7 +53,7 @@ from sklearn_recvae._validation import (
     hold_out_users,
 )
 from sklearn_recvae.interactions import InteractionTensors, check_interactions
-from sklearn_recvae.network import build_recvae, rebuild_recvae
+from sklearn_recvae.network import build_recvae, rebuild_recvae, training_bytes
 from sklearn_recvae.training import Trainer, auto_batch_size, train
 
 _NON_NEGATIVE = Interval(Real, 0, None, closed="left")
@@ -322,7 +326,12 @@ default=None
         folder = NoCheckpoints()
         if checkpoint is not None:
             folder = CheckpointFolder(checkpoint)
-        with folder:
+        hint = (
+            f"A network of these sizes over {X.shape[1]} items takes "
+            f"{training_bytes(X.shape[1], *self._sizes()) / 1e9:.1f} GB in training. "
+            "Lower hidden_dim or latent_dim, or leave out rare items."
+        )
+        with folder, memory_hint(hint):
             return self._fit(X, y, X_val, y_val, module, folder)
 
     @unchanged_on_error
@@ -508,7 +517,9 @@ sparse matrix} of shape (n_users, n_items), default=None
             matrices prefer :meth:`recommend`, which never holds all of them.
         """
         check_is_fitted(self)
-        return inference.decode(self.module_, self._encode(X))
+        Z = self._encode(X)
+        with memory_hint("Use recommend, or predict for fewer rows at a time."):
+            return inference.decode(self.module_, Z)
 
     def transform(self, X):
         """Compute the posterior means of the latent variables.

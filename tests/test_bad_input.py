@@ -717,3 +717,25 @@ def test_good_input_does_not_warn(dense):
             method(sp.coo_array(dense))
         estimator.partial_fit(dense.tolist())
     assert [str(warning.message) for warning in caught] == []
+
+
+def test_network_that_does_not_fit_into_memory():
+    X, _, _ = make_interactions(20, 10, random_state=0)
+    model = RecVAERecommender(10**6, hidden_dim=10**7, n_hidden_layers=2)
+    with pytest.raises(
+        MemoryError, match=r"takes 1.*e?.* GB in training. Lower hidden"
+    ):
+        model.fit(X)
+    assert not hasattr(model, "module_")
+
+
+def test_prediction_that_does_not_fit_into_memory(monkeypatch):
+    X, _, _ = make_interactions(20, 10, random_state=0)
+    model = RecVAERecommender(4, hidden_dim=8, max_iter=1).fit(X)
+
+    def empty(*args, **kwargs):
+        raise MemoryError("Unable to allocate 1. TiB for an array.")
+
+    monkeypatch.setattr("sklearn_recvae.inference.np.empty", empty)
+    with pytest.raises(MemoryError, match=r"1\. TiB for an array\. Use recommend"):
+        model.predict(X)
