@@ -16,9 +16,9 @@ from sklearn_recvae.ranking import (
     top_k,
 )
 
-# To score a pair by itself takes so many times as long as within a product of whole
-# matrices, which reads each weight once for many users.
-PAIR_COST = 8
+# To score a pair by itself takes about so many times as long as within a product of
+# whole matrices, which reads each weight once for many users.
+PAIR_COST = 150
 
 
 @torch.inference_mode()
