@@ -1,8 +1,5 @@
 """Ids to indices and back: from a table of events to an interaction matrix."""
 
-from collections import defaultdict
-from collections.abc import Mapping
-from itertools import count, repeat
 from numbers import Integral, Real
 
 import numpy as np
@@ -11,11 +8,15 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_recvae._ids import check_ids, factorize, find_places
+from sklearn_recvae._tables import (
+    check_times,
+    check_weights,
+    make_table,
+    read_columns,
+)
 from sklearn_recvae.interactions import as_csr
 from sklearn_recvae.ranking import NO_ITEM
-
-# Values that are turned into Python objects at a time.
-_CHUNK = 1 << 20
 
 _COUNT = Interval(Integral, 1, None, closed="left")
 
@@ -179,7 +180,7 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
                 f"Got threshold={self.threshold!r} and weight=None, but only weights "
                 "have a threshold. Set weight to the name of their column."
             )
-        columns, backend = _read_columns(table, self._column_names())
+        columns, backend = read_columns(table, self._column_names())
         user_ids, users = self._learn(columns[self.user], self.user, self.user_ids)
         item_ids, items = self._learn(columns[self.item], self.item, self.item_ids)
         X = self._to_matrix(columns, users, items, (len(user_ids), len(item_ids)))
@@ -219,7 +220,7 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
             ``handle_unknown="error"``.
         """
         check_is_fitted(self)
-        columns, _ = _read_columns(table, self._column_names())
+        columns, _ = read_columns(table, self._column_names())
         users = self._find(
             columns[self.user], self.user, self.user_ids_, self.dropped_user_ids_
         )
@@ -260,7 +261,7 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         table = {self.user: self.user_ids_[users], self.item: self.item_ids_[items]}
         if self.weight is not None:
             table[self.weight] = X.data
-        return self._to_table(table)
+        return make_table(table, self._backend)
 
     def decode(self, recommended, scores=None, *, user_ids=None):
         """Turn recommended item indices into a table of ids.
@@ -322,7 +323,7 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
                     "with these items."
                 )
             table["score"] = scores[rows, places]
-        return self._to_table(table)
+        return make_table(table, self._backend)
 
     def get_feature_names_out(self, input_features=None):
         """Give the names of the columns: the item ids as strings.
@@ -347,16 +348,16 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
     def _learn(self, values, name, given):
         """Give the ids, and the place of each value among them."""
         if isinstance(given, str):  # "auto"
-            return _factorize(values, name)
-        ids = _check_ids(given, name)
+            return factorize(values, name)
+        ids = check_ids(given, name)
         return ids, self._find(values, name, ids, ids[:0])
 
     def _find(self, values, name, ids, dropped_ids):
         """Give the place of each value among the ids; -1 where it is left out."""
-        places = _find_places(values, ids)
+        places = find_places(values, ids)
         if self.handle_unknown == "error":
             others = values[places < 0]
-            unknown = others[_find_places(others, dropped_ids) < 0]
+            unknown = others[find_places(others, dropped_ids) < 0]
             if len(unknown):
                 raise ValueError(
                     f"{len(unknown)} of {len(values)} events have an unknown {name}, "
@@ -370,10 +371,10 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         if self.weight is None:
             weights = np.ones(len(users), dtype=np.float32)
         else:
-            weights = _check_weights(columns[self.weight], self.weight, self.threshold)
+            weights = check_weights(columns[self.weight], self.weight, self.threshold)
         kept = np.flatnonzero((users >= 0) & (items >= 0))
         if self.time is not None:
-            times = _check_times(columns[self.time], self.time)
+            times = check_times(columns[self.time], self.time)
             kept = kept[_last_of_pairs(users[kept], items[kept], times[kept])]
         if self.threshold is not None:
             kept = kept[weights[kept] > self.threshold]
@@ -401,178 +402,11 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
             kept_items &= ones.T @ kept_users > 0
         return kept_users, kept_items
 
-    def _to_table(self, columns):
-        """Give the columns as what `fit` was given."""
-        if self._backend is None:
-            return columns
-        import narwhals
-
-        return narwhals.from_dict(columns, backend=self._backend).to_native()
-
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.no_validation = True
         return tags
-
-
-def _read_columns(table, names):
-    """Give the columns as 1-D arrays, and what to build tables with, None for dicts."""
-    if isinstance(table, Mapping):
-        present, get, backend = list(table), table.__getitem__, None
-    else:
-        frame = _as_frame(table)
-        present, get, backend = frame.columns, frame.get_column, frame.implementation
-    missing = [name for name in names if name not in present]
-    if missing:
-        raise ValueError(
-            f"The table has no column {missing[0]!r}, it has {present}. Set the "
-            "parameters user, item, weight and time to the names of the columns."
-        )
-    columns = {name: _as_array(get(name), name) for name in names}
-    lengths = {name: len(column) for name, column in columns.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"The columns have different lengths: {lengths}.")
-    if not len(columns[names[0]]):
-        raise ValueError("The table has no events, expected at least one.")
-    return columns, backend
-
-
-def _as_frame(table):
-    try:
-        import narwhals
-    except ImportError as error:
-        raise ImportError(
-            "Data frames are read by narwhals, which is not installed. Run 'python -m "
-            "pip install narwhals', or pass a dict of arrays."
-        ) from error
-    try:
-        return narwhals.from_native(table, eager_only=True)
-    except TypeError as error:
-        raise TypeError(
-            f"Got a table of type {type(table).__name__}, expected a data frame in "
-            "memory (of pandas, polars, pyarrow, ...) or a dict of arrays."
-        ) from error
-
-
-def _as_array(column, name):
-    """Turn a column into a 1-D array; times become numbers or datetime64."""
-    if hasattr(column, "null_count"):  # of a data frame
-        n_missing = column.null_count()
-        if n_missing:
-            raise ValueError(_describe_gaps(name, n_missing))
-        if column.dtype.is_temporal():
-            column = column.dt.timestamp("us")
-        column = column.to_numpy()
-    column = np.asarray(column)
-    if column.ndim != 1:
-        raise ValueError(
-            f"Column {name!r} has {column.ndim} dimensions, expected 1: a value for "
-            "each event."
-        )
-    return column
-
-
-def _describe_gaps(name, n_missing):
-    return (
-        f"Column {name!r} has {n_missing} missing values, expected none. Drop these "
-        "events first."
-    )
-
-
-def _factorize(values, name):
-    """Give the ids that occur, sorted, and the place of each value among them."""
-    place_of = defaultdict(count().__next__)  # in the order in which they occur
-    places = _map_values(place_of.__getitem__, values)
-    if any(map(_is_gap, place_of)):
-        raise ValueError(_describe_gaps(name, sum(map(_is_gap, values.tolist()))))
-    try:
-        ids = sorted(place_of)
-    except TypeError as error:
-        raise ValueError(
-            f"Column {name!r} has ids that cannot be sorted ({error}). Make them all "
-            "numbers or all strings."
-        ) from error
-    rank = np.empty(len(ids), dtype=np.int32)
-    rank[[place_of[value] for value in ids]] = np.arange(len(ids))
-    return _as_ids(ids), rank[places]
-
-
-def _find_places(values, ids):
-    """Give the place of each value among the ids, -1 where it is not there."""
-    place_of = dict(zip(ids.tolist(), range(len(ids)), strict=True))
-    return _map_values(place_of.get, values, repeat(-1))
-
-
-def _map_values(function, values, *defaults):
-    """Map each value, as a Python object, to an index."""
-    places = np.empty(len(values), dtype=np.int32)
-    for start in range(0, len(values), _CHUNK):
-        chunk = values[start : start + _CHUNK].tolist()
-        places[start : start + _CHUNK] = np.fromiter(
-            map(function, chunk, *defaults), dtype=np.int32, count=len(chunk)
-        )
-    return places
-
-
-def _is_gap(value):
-    return value is None or value != value  # NaN
-
-
-def _as_ids(ids):
-    """Make an array of ids; other than numbers they stay Python objects."""
-    array = np.asarray(ids)
-    return array if array.dtype.kind in "iuf" else np.array(ids, dtype=object)
-
-
-def _check_ids(ids, name):
-    """Return the ids that were passed for a column, without duplicates."""
-    ids = _as_ids(ids.tolist() if hasattr(ids, "tolist") else list(ids))
-    if ids.ndim != 1 or not len(ids):
-        raise ValueError(
-            f"The ids of column {name!r} have shape {ids.shape}, expected 1-D and at "
-            "least one."
-        )
-    n_unique = len(set(ids.tolist()))
-    if n_unique < len(ids):
-        raise ValueError(
-            f"Of the {len(ids)} ids passed for column {name!r} only {n_unique} are "
-            "different. Pass each id once."
-        )
-    return ids
-
-
-def _check_weights(weights, name, threshold):
-    """Return the weights as float32; only with a threshold may they be negative."""
-    if weights.dtype.kind not in "biuf":
-        raise ValueError(
-            f"Column {name!r} of weights has dtype {weights.dtype}, expected numbers."
-        )
-    weights = weights.astype(np.float32)
-    if not np.isfinite(weights).all():
-        raise ValueError(
-            f"Column {name!r} has weights that are NaN, infinite or too large for "
-            "float32. Drop these events first."
-        )
-    if threshold is None and (weights < 0).any():
-        raise ValueError(
-            f"Column {name!r} has negative weights, such as {weights.min()}. Drop "
-            "these events, or set threshold to make interactions of the others."
-        )
-    return weights
-
-
-def _check_times(times, name):
-    """Return the times as an array that can be sorted."""
-    if times.dtype.kind not in "iufmM":
-        raise ValueError(
-            f"Column {name!r} of times has dtype {times.dtype}, expected numbers or "
-            "datetime64. Convert them first."
-        )
-    n_missing = int((times != times).sum())  # NaN, NaT
-    if n_missing:
-        raise ValueError(_describe_gaps(name, n_missing))
-    return times
 
 
 def _last_of_pairs(users, items, times):

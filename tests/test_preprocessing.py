@@ -1,9 +1,10 @@
 import pickle
+import sys
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn.base import clone
@@ -123,6 +124,55 @@ def test_times_of_frames(library):
     dates = as_frame(library, {**EVENTS, "when": [time.item() for time in times]})
     if library != "pandas":  # where they are Python objects
         assert (encoder.fit_transform(dates) != X).nnz == 0
+
+
+@pytest.fixture(params=["pandas", "no pandas"])
+def maybe_pandas(request, monkeypatch):
+    """Hash with pandas and without it; numbers are sorted either way."""
+    if request.param == "no pandas":
+        monkeypatch.setitem(sys.modules, "pandas", None)
+    else:
+        pytest.importorskip("pandas")
+
+
+IDS = st.one_of(
+    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1),
+    st.lists(st.integers(0, 2**64 - 1).map(np.uint64), min_size=1),
+    st.lists(st.floats(allow_nan=False), min_size=1),
+    st.lists(st.floats(allow_nan=False, width=32).map(np.float32), min_size=1),
+    st.lists(st.text(), min_size=1),
+    st.lists(st.booleans(), min_size=1),
+)
+
+
+@pytest.mark.usefixtures("maybe_pandas")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(IDS, IDS)
+def test_any_ids_by_a_dict(known, others):
+    """Learnt are the sorted ids, and the others are found, or not, as by a dict."""
+    table = {"user": np.array(known), "item": np.zeros(len(known), int)}
+    encoder = InteractionEncoder(handle_unknown="ignore").fit(table)
+    known = table["user"].tolist()
+    assert encoder.user_ids_.tolist() == sorted(set(known))
+    rows = {user: row for row, user in enumerate(sorted(set(known)))}
+    others = np.array(others)
+    X = encoder.transform({"user": others, "item": np.zeros(len(others), int)})
+    expected = {rows[user] for user in others.tolist() if user in rows}
+    assert set(X.nonzero()[0].tolist()) == expected
+
+
+@pytest.mark.usefixtures("maybe_pandas")
+@pytest.mark.parametrize(
+    ("ids", "n_missing"),
+    [
+        ([1.0, float("nan"), float("nan")], 2),
+        (np.array(["a", None, "b"], dtype=object), 1),
+        (np.array(["a", float("nan"), None], dtype=object), 2),
+    ],
+)
+def test_gaps_are_counted(ids, n_missing):
+    with pytest.raises(ValueError, match=f"'item' has {n_missing} missing values"):
+        InteractionEncoder().fit({"user": [1, 2, 3], "item": ids})
 
 
 @given(
