@@ -9,6 +9,7 @@ rounds in which nothing else kept the machine busy. Sections, by default all of 
 - techniques: an iteration with one of what makes it fast taken away
 - growth: an iteration against users, items, interactions, latent_dim, batch_size
 - recommend: users a second, beside the ALS of implicit
+- explain: one user and 1,000, beside a loop
 - validation: its share of an iteration
 - memory: peaks of fresh processes
 
@@ -25,6 +26,7 @@ import json
 import sys
 from pathlib import Path
 
+import explain
 import floor
 import growth
 import memory_cases
@@ -45,6 +47,7 @@ SECTIONS = {
     "techniques": techniques.measure,
     "growth": growth.measure,
     "recommend": recommend.measure,
+    "explain": explain.measure,
     "validation": validation.measure,
     "memory": memory_cases.measure,
 }
