@@ -119,6 +119,19 @@ def keep_freed_memory():
     return max(blocks, key=torch.Tensor.data_ptr)
 
 
+def _use_one_thread():
+    """Have torch compute with one thread in a process that was forked.
+
+    It has the memory of its parent, with a pool of threads, but not the threads: torch
+    would give them work and wait for ever.
+    """
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):  # where there is fork
+    os.register_at_fork(after_in_child=_use_one_thread)
+
+
 @contextmanager
 def memory_hint(hint):
     """Turn the failure of an allocation into a MemoryError that says what to do.

@@ -7,6 +7,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -293,3 +294,28 @@ def test_arrays_by_themselves(tmp_path_factory, arrays):
     for name, array in arrays.items():
         np.testing.assert_array_equal(read[name], array)
         assert read[name].dtype == array.dtype
+
+
+def test_pickle_of_a_gpu_is_loaded_without_one(monkeypatch):
+    """Simulated: storages are marked as CUDA's unless they went through `cpu()`."""
+    if torch.cuda.is_available():
+        pytest.skip("is about machines without a GPU")
+    moved = set()
+
+    def cpu(module):
+        moved.update(tensor.data_ptr() for tensor in module.state_dict().values())
+        return module
+
+    def location_tag(storage):
+        return "cpu" if storage.data_ptr() in moved else "cuda:0"
+
+    model = fitted(RecVAERecommender)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.Module, "cpu", cpu)
+        patch.setattr(torch.serialization, "location_tag", location_tag)
+        marked = pickle.dumps(model.module_)
+        content = pickle.dumps(model)
+    with pytest.raises(RuntimeError, match="on a CUDA device"):
+        pickle.loads(marked)
+    loaded = pickle.loads(content)
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))

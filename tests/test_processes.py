@@ -1,0 +1,168 @@
+"""Many threads on one estimator, worker processes, and Ctrl-C in a search."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from joblib import Parallel, delayed, parallel_config
+
+import sklearn_recvae
+from sklearn_recvae import EASERecommender, RecVAERecommender
+from sklearn_recvae.datasets import make_interactions
+
+PROJECT = Path(sklearn_recvae.__file__).parents[1]
+X, _, _ = make_interactions(120, 40, random_state=0)
+
+
+def recommender(**params):
+    params = {"latent_dim": 8, "hidden_dim": 16, "max_iter": 2} | params
+    return RecVAERecommender(**params, random_state=0)
+
+
+CALLS = {
+    "recommend": lambda model, rows: model.recommend(rows, k=5, return_scores=True),
+    "candidates": lambda model, rows: model.recommend(rows, items=[1, 2, 3, 30]),
+    "predict": lambda model, rows: model.predict(rows),
+    "score": lambda model, rows: model.score(rows),
+    "explain": lambda model, rows: model.explain(rows, np.zeros(rows.shape[0], int)),
+    "similar_items": lambda model, rows: model.similar_items(rows.indices[:3]),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize(
+    "model", [recommender(), EASERecommender()], ids=["RecVAE", "EASE"]
+)
+def test_eight_threads_on_one_estimator(model, name):
+    model.fit(X)
+    blocks = [X[start : start + 3] for start in range(0, 120, 3)]
+    expected = [CALLS[name](model, block) for block in blocks]
+    with ThreadPoolExecutor(8) as executor:
+        found = list(executor.map(lambda block: CALLS[name](model, block), 5 * blocks))
+    for one, other in zip(found, 5 * expected, strict=True):
+        np.testing.assert_equal(one, other)
+
+
+def test_threads_fit_estimators_of_their_own():
+    expected = recommender().fit(X).predict(X)
+    with ThreadPoolExecutor(4) as executor:
+        fits = executor.map(lambda _: recommender().fit(X), range(8))
+        for model in fits:
+            np.testing.assert_array_equal(model.predict(X), expected)
+
+
+def fit_and_rank(model, X):
+    return model.fit(X).recommend(X, k=5)
+
+
+@pytest.mark.parametrize("backend", ["loky", "multiprocessing", "threading"])
+def test_workers_of_joblib(backend):
+    expected = fit_and_rank(recommender(), X)
+    with parallel_config(backend, n_jobs=2):
+        ranks = Parallel()(delayed(fit_and_rank)(recommender(), X) for _ in range(3))
+    for found in ranks:
+        np.testing.assert_array_equal(found, expected)
+
+
+PROCESS = """
+import multiprocessing
+import sys
+import torch
+from sklearn_recvae import RecVAERecommender
+from sklearn_recvae.datasets import make_interactions
+
+X, _, _ = make_interactions(2000, 1000, random_state=0)
+model = RecVAERecommender(16, hidden_dim=32, max_iter=1, random_state=0)
+
+def answer(queue, again):
+    queue.put(((model.fit(X) if again else model).recommend(X)).tolist())
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    expected = model.fit(X).recommend(X)
+    context = multiprocessing.get_context("fork")
+    for again in (False, True):
+        queue = context.Queue()
+        process = context.Process(target=answer, args=(queue, again))
+        process.start()
+        found = queue.get(timeout=60)
+        process.join()
+        # A fit sums in another order with another number of threads.
+        assert again or found == expected.tolist()
+    assert torch.get_num_threads() == 2
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_forked_process_after_work_with_threads(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(PROCESS)
+    done = start_python(script, stderr=subprocess.PIPE)
+    _, errors = done.communicate(timeout=120)
+    assert done.returncode == 0, errors
+
+
+SEARCH = """
+from sklearn.model_selection import GridSearchCV
+from sklearn_recvae import RecVAERecommender
+from sklearn_recvae.datasets import make_interactions
+import torch
+
+torch.set_num_threads(1)
+X, _, _ = make_interactions(200, 50, random_state=0)
+model = RecVAERecommender(8, hidden_dim=16, max_iter=100_000, random_state=0)
+search = GridSearchCV(model, {"gamma": [0.01, 0.1]}, n_jobs=%d)
+print("begins", flush=True)
+search.fit(X)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_ctrl_c_ends_a_search(n_jobs, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SEARCH % n_jobs)
+    process = start_python(
+        script,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # a group of its own, as a terminal makes
+    )
+    try:
+        assert process.stdout.readline() == "begins\n"
+        time.sleep(3)  # the workers import
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode != 0
+        assert "KeyboardInterrupt" in errors
+        for _ in range(100):
+            if not is_alive(process.pid):
+                break
+            time.sleep(0.1)
+        assert not is_alive(process.pid)
+    finally:
+        if is_alive(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def is_alive(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def start_python(script, **options):
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        text=True,
+        **options,
+    )
