@@ -4,6 +4,8 @@ The posterior mean stands for z; nothing is noised or sampled. Everything goes t
 blocks of users, so that only what is returned is as large as the matrix asked for.
 """
 
+import warnings
+
 import numpy as np
 import torch
 
@@ -18,7 +20,13 @@ from sklearn_recvae.ranking import (
 
 # To score a pair by itself takes about so many times as long as within a product of
 # whole matrices, which reads each weight once for many users.
-PAIR_COST = 150
+PAIR_COST = 10
+
+with warnings.catch_warnings():
+    # torch says once that sparse matrices in this form are in beta. It is said here, to
+    # nobody, since filters cannot be changed safely while other threads run.
+    warnings.simplefilter("ignore")
+    torch.sparse_csr_tensor([0, 1], [0], [0.0])
 
 
 @torch.inference_mode()
@@ -117,21 +125,41 @@ def pair_scorer(module, rng=None):
         The argument `score_pairs` of `rank_pairs`.
     """
     weight, bias = module.decoder.weight.detach(), module.decoder.bias.detach()
-    n_items, latent_dim = weight.shape
+    n_items = len(weight)
 
     def score(batch, items):
         z = _latent(module, batch, rng)
         width = items.shape[1]
         if PAIR_COST * width > n_items:
             return product(z, weight, bias).gather(1, items)
-        size = max(1, SCORES_BYTES // (4 * width * latent_dim))
-        parts = [
-            torch.einsum("uil,ul->ui", weight[some], of_users)  # (size, width)
-            for some, of_users in zip(items.split(size), z.split(size), strict=True)
-        ]
-        return torch.cat(parts) + bias[items]
+        return _products_of_pairs(z, weight, items) + bias[items]
 
     return score
+
+
+def _products_of_pairs(z, weight, items):
+    """Multiply each row of z (n_rows, latent_dim) with some rows of the weight.
+
+    `items` and the result have shape (n_rows, width).
+    """
+    if z.device.type != "cpu":
+        return _gathered_products(z, weight, items)
+    ends = torch.arange(0, items.numel() + 1, items.shape[1])
+    zeros = z.new_zeros(items.numel())
+    shape = len(z), len(weight)
+    pairs = torch.sparse_csr_tensor(ends, items.flatten(), zeros, shape)
+    products = torch.sparse.sampled_addmm(pairs, z, weight.T, beta=0)
+    return products.values().view(items.shape)
+
+
+def _gathered_products(z, weight, items):
+    """Do the same with copies of the rows of the weight, which is slower on a CPU."""
+    size = max(1, SCORES_BYTES // (4 * items.shape[1] * z.shape[1]))
+    parts = [
+        torch.einsum("uil,ul->ui", weight[some], of_users)  # (size, width)
+        for some, of_users in zip(items.split(size), z.split(size), strict=True)
+    ]
+    return torch.cat(parts)
 
 
 def log_probability_scorer(module):

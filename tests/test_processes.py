@@ -28,6 +28,7 @@ def recommender(**params):
 CALLS = {
     "recommend": lambda model, rows: model.recommend(rows, k=5, return_scores=True),
     "candidates": lambda model, rows: model.recommend(rows, items=[1, 2, 3, 30]),
+    "pairs": lambda model, rows: model.recommend(rows, items=np.eye(3, 40)),
     "predict": lambda model, rows: model.predict(rows),
     "score": lambda model, rows: model.score(rows),
     "explain": lambda model, rows: model.explain(rows, np.zeros(rows.shape[0], int)),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import coo_array, csr_array, random_array
@@ -149,10 +150,20 @@ def test_samples(recvae, monkeypatch):
     np.testing.assert_array_equal(again, sampled)
 
 
+def test_products_of_pairs(monkeypatch):
+    monkeypatch.setattr(inference, "SCORES_BYTES", 4 * 5 * 3 * 4)  # 4 rows at a time
+    rng = np.random.default_rng(0)
+    z, weight = rng.standard_normal((10, 5)), rng.standard_normal((8, 5))
+    items = rng.integers(8, size=(10, 3))
+    expected = np.take_along_axis(z @ weight.T, items, axis=1)
+    tensors = (torch.from_numpy(array) for array in (z, weight, items))
+    z, weight, items = tensors
+    for products in (inference._products_of_pairs, inference._gathered_products):
+        np.testing.assert_allclose(products(z, weight, items), expected)
+
+
 def test_samples_are_of_the_posterior(recvae):
     """Mean and variance of a score over many draws, by the formula."""
-    import torch
-
     from sklearn_recvae.interactions import InteractionTensors, as_csr
 
     user = as_csr(X[[0]])
