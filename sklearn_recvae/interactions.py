@@ -80,10 +80,32 @@ def _check_arrays(X):
     shell around the caller's arrays.
     """
     if X.format in ("csr", "csc", "bsr"):
+        # scipy looks at no more than the end of what says that there are no entries.
+        if (X.indptr[1:] < X.indptr[:-1]).any():
+            raise ValueError("The index pointer of a sparse matrix decreases.")
         shell = type(X)((X.data, X.indices, X.indptr), shape=X.shape)
         shell.check_format(full_check=True)
     elif X.format == "coo":
         type(X)((X.data, X.coords), shape=X.shape)
+    elif X.format == "dia":
+        type(X)((X.data, X.offsets), shape=X.shape)
+    elif X.format == "lil":
+        _check_lists(X)
+
+
+def _check_lists(X):
+    """Raise a ValueError if the lists of a LIL matrix do not fit its shape."""
+    for row, (columns, values) in enumerate(zip(X.rows, X.data, strict=True)):
+        if len(columns) != len(values):
+            raise ValueError(
+                f"Row {row} of a LIL matrix has {len(columns)} indices for "
+                f"{len(values)} values."
+            )
+        if columns and not (min(columns) >= 0 and max(columns) < X.shape[1]):
+            raise ValueError(
+                f"Row {row} of a LIL matrix has indices from {min(columns)} to "
+                f"{max(columns)}, expected 0 to {X.shape[1] - 1}."
+            )
 
 
 def _canonical(X):

@@ -418,6 +418,8 @@ MALFORMED = {
     "indptr that decreases": "X.indptr[1] = X.indptr[2] + 1",
     "indptr too large at the end": "X.indptr[-1] = 2**30",
     "indptr that does not begin with 0": "X.indptr[0] = 1",
+    "indptr negative at the end": "X.indptr[-1] = -5",
+    "indptr of nothing at the end": "X.indptr[-1] = 0",
     "index one too large": "X.indices[0] = 4",
     "index far too large": "X.indices[0] = 2**30",
     "negative index": "X.indices[0] = -1",
@@ -430,10 +432,23 @@ MALFORMED_COO = {
     "column too large": "X.col[0] = 4",
     "negative column": "X.col[0] = -(2**30)",
 }
+MALFORMED_LIL = {
+    "index too large": "X.rows[0][0] = 4",
+    "index far too large": "X.rows[0][0] = 2**70",
+    "negative index": "X.rows[0][0] = -5",
+    "fewer values than indices": "X.data[0].pop()",
+    "more values than indices": "X.rows[0].pop()",
+}
+MALFORMED_DIA = {
+    "a diagonal twice": "X.offsets[0] = X.offsets[1]",
+    "fewer diagonals than offsets": "X.data = X.data[1:]",
+}
 MALFORMED_CASES = [
     *(("csr_array", name) for name in MALFORMED),
     *(("csc_array", name) for name in MALFORMED),
     *(("coo_array", name) for name in MALFORMED_COO),
+    *(("lil_array", name) for name in MALFORMED_LIL),
+    *(("dia_array", name) for name in MALFORMED_DIA),
 ]
 
 
@@ -453,7 +468,12 @@ def print_answers_to_malformed():
         for dtype in ("float32", "float64", "int64", "bool"):
             for call in calls:
                 X = getattr(sp, form)(dense.astype(dtype))
-                exec({**MALFORMED, **MALFORMED_COO}[name])
+                of_form = {
+                    "coo_array": MALFORMED_COO,
+                    "lil_array": MALFORMED_LIL,
+                    "dia_array": MALFORMED_DIA,
+                }
+                exec(of_form.get(form, MALFORMED)[name])
                 try:
                     call(X)
                 except Exception as error:
