@@ -55,8 +55,12 @@ def _number_objects(values):
 def find_places(values, ids):
     """Give the place of each value among the ids, -1 where it is not there."""
     # An integer and a float would be compared as floats, which may lose digits.
-    if values.dtype.kind == ids.dtype.kind and ids.dtype.kind in _NUMBERS:
-        return _find_numbers(values, ids)
+    are_numbers = values.dtype.kind == ids.dtype.kind and ids.dtype.kind in _NUMBERS
+    find = _find_numbers if are_numbers else _find_objects
+    return find(values, ids).astype(np.int32, copy=False)
+
+
+def _find_objects(values, ids):
     values, ids = values.astype(object, copy=False), ids.astype(object)
     pandas = _import_pandas()
     if pandas:
@@ -66,7 +70,6 @@ def find_places(values, ids):
 
 
 def _find_numbers(values, ids):
-    """Give the place of each value among the ids, -1 where it is not there."""
     if not len(ids):
         return np.full(len(values), -1)
     order = np.argsort(ids)

@@ -23,8 +23,8 @@ from sklearn_recvae.ranking import (
 PAIR_COST = 10
 
 with warnings.catch_warnings():
-    # torch says once that sparse matrices in this form are in beta. It is said here, to
-    # nobody, since filters cannot be changed safely while other threads run.
+    # torch warns once that this form of sparse matrices is in beta. Here nobody hears
+    # it; later other threads may run, during which filters cannot be changed safely.
     warnings.simplefilter("ignore")
     torch.sparse_csr_tensor([0, 1], [0], [0.0])
 

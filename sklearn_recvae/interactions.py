@@ -80,7 +80,7 @@ def _check_arrays(X):
     shell around the caller's arrays.
     """
     if X.format in ("csr", "csc", "bsr"):
-        # scipy looks at no more than the end of what says that there are no entries.
+        # scipy checks nothing if the last number says that there are no entries.
         if (X.indptr[1:] < X.indptr[:-1]).any():
             raise ValueError("The index pointer of a sparse matrix decreases.")
         shell = type(X)((X.data, X.indices, X.indptr), shape=X.shape)
