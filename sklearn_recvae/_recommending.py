@@ -260,7 +260,7 @@ sparse matrix} of shape (n_users, n_items), default=None
             `RandomState` instance.
         """
         check_is_fitted(self)
-        save_estimator(path, self, *self._get_fitted())
+        save_estimator(path, self)
 
     @classmethod
     def load(cls, path):

@@ -11,7 +11,7 @@ KIND = "model"
 _NAMES = "feature_names_in_"
 
 
-def save_estimator(path, estimator, attributes, arrays):
+def save_estimator(path, estimator):
     """Write parameters and fitted state of an estimator to a file.
 
     Parameters
@@ -20,17 +20,28 @@ def save_estimator(path, estimator, attributes, arrays):
         Where the file is written.
     estimator : estimator instance
         Fitted.
-    attributes : dict
-        Fitted attributes that JSON can hold.
-    arrays : dict of ndarray
-        All others.
     """
+    write_file(path, KIND, *take_apart(estimator))
+
+
+def take_apart(estimator):
+    """Give what makes a fitted estimator, but for its class.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        Fitted.
+
+    Returns
+    -------
+    content : dict
+        What JSON can hold.
+    arrays : dict of ndarray
+        All else.
+    """
+    attributes, arrays = estimator._get_fitted()
     content = {
-        "estimator": type(estimator).__name__,
-        "parameters": {
-            name: as_json(name, value)
-            for name, value in estimator.get_params(deep=False).items()
-        },
+        **as_json("estimator", estimator),
         "n_features_in_": estimator.n_features_in_,
         "attributes": attributes,
     }
@@ -38,7 +49,7 @@ def save_estimator(path, estimator, attributes, arrays):
         # As bytes: an array of strings would have the width of the longest.
         names = json.dumps(estimator.feature_names_in_.tolist()).encode()
         arrays = {**arrays, _NAMES: np.frombuffer(names, dtype=np.uint8)}
-    write_file(path, KIND, content, arrays)
+    return content, arrays
 
 
 def load_estimator(path, cls):
@@ -61,18 +72,39 @@ def load_estimator(path, cls):
     if name != cls.__name__:
         raise ValueError(f"{path} has a {name}, expected a {cls.__name__}.")
     try:
-        estimator = cls(**_as_parameters(content["parameters"]))
-        estimator._validate_params()
-        estimator.n_features_in_ = content["n_features_in_"]
-        if _NAMES in arrays:
-            names = json.loads(arrays.pop(_NAMES).tobytes())
-            estimator.feature_names_in_ = np.array(names, dtype=object)
-        estimator._set_fitted(content["attributes"], arrays)
+        return put_together(content, arrays, cls)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{path} is whole, but what it has does not make a {name} of this release "
             f"({type(error).__name__}: {error})."
         ) from error
+
+
+def put_together(content, arrays, cls=None):
+    """Make an estimator of what `take_apart` gave.
+
+    Parameters
+    ----------
+    content : dict
+        What JSON can hold.
+    arrays : dict of ndarray
+        All else.
+    cls : type, default=None
+        Of the estimator; None means the one of this package that has its name.
+
+    Returns
+    -------
+    estimator : estimator instance
+        Fitted.
+    """
+    cls = cls or _find_class(content["estimator"])
+    estimator = cls(**_parameters_from_json(content["parameters"]))
+    estimator._validate_params()
+    estimator.n_features_in_ = content["n_features_in_"]
+    if _NAMES in arrays:
+        names = json.loads(arrays.pop(_NAMES).tobytes())
+        estimator.feature_names_in_ = np.array(names, dtype=object)
+    estimator._set_fitted(content["attributes"], arrays)
     return estimator
 
 
@@ -89,7 +121,7 @@ def as_json(name, value):
     Returns
     -------
     object
-        A number, str, bool, None or a list of these.
+        A number, str, bool, None, a list of these, or a dict for an estimator.
     """
     if hasattr(value, "tolist"):  # of numpy
         value = value.tolist()
@@ -101,14 +133,35 @@ def as_json(name, value):
         return int(value)
     if isinstance(value, Real):
         return float(value)
+    if hasattr(value, "get_params"):
+        parameters = value.get_params(deep=False).items()
+        return {
+            "estimator": type(value).__name__,
+            "parameters": {each: as_json(each, of) for each, of in parameters},
+        }
     raise ValueError(
         f"The parameter {name}={value!r} cannot be saved, expected a number, a str, "
         f"None or a sequence of them. Set it with set_params({name}=...) first."
     )
 
 
-def _as_parameters(parameters):
-    return {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in parameters.items()
-    }
+def _parameters_from_json(parameters):
+    return {name: _from_json(value) for name, value in parameters.items()}
+
+
+def _from_json(value):
+    if isinstance(value, list):
+        return tuple(_from_json(each) for each in value)
+    if isinstance(value, dict):
+        cls = _find_class(value["estimator"])
+        return cls(**_parameters_from_json(value["parameters"]))
+    return value
+
+
+def _find_class(name):
+    """Give the estimator of this package that has the name."""
+    import sklearn_recvae  # which imports this module
+
+    if name not in sklearn_recvae.__all__:
+        raise ValueError(f"there is no {name}")
+    return getattr(sklearn_recvae, name)

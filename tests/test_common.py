@@ -4,7 +4,7 @@ import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_recvae import EASERecommender, RecVAERecommender
+from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender
 
 TWO_DIMENSIONAL = "predict returns (n_users, n_items), the check expects (n_users,)"
 EXPECTED_FAILED_CHECKS = {
@@ -41,8 +41,13 @@ def recommender():
     return RecVAERecommender(max_iter=1, random_state=0)
 
 
+def blend():
+    parts = [("recvae", recommender()), ("ease", EASERecommender())]
+    return BlendedRecommender(parts)
+
+
 CHECKS = parametrize_with_checks(
-    [recommender(), EASERecommender()],
+    [recommender(), EASERecommender(), blend()],
     expected_failed_checks=lambda _: EXPECTED_FAILED_CHECKS,
 )
 

@@ -1,0 +1,389 @@
+"""Several recommenders in one: a weighted sum of scores that are made comparable."""
+
+from itertools import product
+from numbers import Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, _fit_context, clone
+from sklearn.utils import Bunch, check_array, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import _BaseComposition
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+
+from sklearn_recvae._recommending import SCORE_K, RecommenderMixin, unchanged_on_error
+from sklearn_recvae._saving import put_together, take_apart
+from sklearn_recvae._validation import (
+    check_has_interactions,
+    check_validation,
+    hold_out_users,
+)
+from sklearn_recvae.interactions import Batch, InteractionTensors, check_interactions
+from sklearn_recvae.metrics import ndcg_at_k
+from sklearn_recvae.ranking import block_users, mask_entries, top_k
+
+# Weights that are tried are multiples of one part of so many.
+N_STEPS = 10
+
+
+class BlendedRecommender(RecommenderMixin, _BaseComposition, BaseEstimator):
+    """Recommend by a weighted sum of the scores of several recommenders.
+
+    Models that err on different items make a better list together than each of them
+    alone. Their scores have different scales, so those of each user are standardised
+    first: over the items that the user does not have, their mean is 0 and their
+    standard deviation 1.
+
+    Read more in the :ref:`User Guide <blending>`.
+
+    Parameters
+    ----------
+    estimators : list of (str, recommender) tuples
+        Names and recommenders of this package: the parts. The recommenders are cloned,
+        and their parameters are set as ``name__parameter``.
+    weights : array-like of shape (n_parts,), "auto" or None, default=None
+        Non-negative weights of the parts; they are divided by their sum. None weights
+        all alike. "auto" takes the best of all multiples of one tenth by the
+        NDCG@100 of held-out users: `X_val` in :meth:`fit`, or `validation_fraction`
+        of the users, on whom no part is then trained.
+    validation_fraction : float, default=0.1
+        Share of users to hold out in (0, 1). Used if ``weights="auto"`` and there is
+        no `X_val`.
+    random_state : int, RandomState instance or None, default=None
+        Chooses the users to hold out. Each part has a `random_state` of its own.
+
+    Attributes
+    ----------
+    estimators_ : list of recommenders
+        The fitted parts.
+    named_estimators_ : Bunch
+        The same by their names.
+    weights_ : ndarray of shape (n_parts,)
+        Their weights, with sum 1.
+    best_score_ : float or None
+        Validation NDCG@100 with these weights; None unless ``weights="auto"``.
+    n_features_in_ : int
+        Number of items seen during :meth:`fit`.
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of the items, if X has feature names that are all strings.
+
+    See Also
+    --------
+    RecVAERecommender : A nonlinear part.
+    EASERecommender : A linear part.
+
+    Notes
+    -----
+    Scores are standardised over all items that a user does not have, whichever are
+    candidates. RecVAE's are log-probabilities. Those of a part that knows nothing of a
+    user, and scores all items alike, become 0, so that the other parts decide.
+
+    Examples
+    --------
+    >>> from sklearn_recvae import (
+    ...     BlendedRecommender, EASERecommender, RecVAERecommender
+    ... )
+    >>> from sklearn_recvae.datasets import make_interactions
+    >>> X, _, _ = make_interactions(200, 50, random_state=0)
+    >>> model = BlendedRecommender(
+    ...     [
+    ...         ("recvae", RecVAERecommender(16, max_iter=2, random_state=0)),
+    ...         ("ease", EASERecommender(regularization=100)),
+    ...     ]
+    ... ).fit(X[:150])
+    >>> model.recommend(X[150:], k=3).shape
+    (50, 3)
+    """
+
+    _parameter_constraints: dict = {  # noqa: RUF012 - as in scikit-learn
+        "estimators": [list, tuple],
+        "weights": ["array-like", StrOptions({"auto"}), None],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self, estimators, *, weights=None, validation_fraction=0.1, random_state=None
+    ):
+        self.estimators = estimators
+        self.weights = weights
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+
+    @unchanged_on_error
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, *, X_val=None, y_val=None):
+        """Fit the parts, and learn their weights if ``weights="auto"``.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_users, n_items)
+            Non-negative interactions; ratings must be thresholded first.
+        y : Ignored
+            Not used, present here for API consistency by convention.
+        X_val : {array-like, sparse matrix} of shape (n_val_users, n_items), \
+default=None
+            Rows of other users, for validation: the weights are learned on them, and
+            they are passed on to the parts whose `fit` takes them. Without `y_val`
+            each row is split as in :meth:`score`.
+        y_val : {array-like, sparse matrix} of shape (n_val_users, n_items), \
+default=None
+            Held-out interactions of the validation users; `X_val` is then the fold-in
+            part.
+
+        Returns
+        -------
+        self : BlendedRecommender
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a part is no recommender, names are not unique, weights do not fit, or a
+            part refuses the data.
+        """
+        names, parts = self._check_parts()
+        weights = self._check_weights(len(parts))
+        X = check_interactions(self, X, reset=True)
+        check_has_interactions(X)
+        if X_val is not None:
+            X_val = check_interactions(self, X_val, reset=False)
+        elif weights is None and y_val is None:
+            rng = check_random_state(self.random_state)
+            X, X_val = hold_out_users(X, self.validation_fraction, rng)
+        fold_in, held_out = check_validation(X_val, y_val)
+        self._set_parts(
+            names, [_fit_part(part, X, fold_in, held_out) for part in parts]
+        )
+        self.weights_, self.best_score_ = weights, None
+        if weights is None:
+            grid = _simplex(len(parts))
+            scores = _validate(self._part_scorers(), grid, fold_in, held_out)
+            self.weights_, self.best_score_ = grid[scores.argmax()], float(scores.max())
+        return self
+
+    def predict(self, X):
+        """Compute the blended scores of all items.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_users, n_items)
+            Interactions of any users, seen in training or not.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_users, n_items)
+            float32, the weighted mean of the parts' standardised scores; items of the
+            row itself are not masked. For large matrices prefer :meth:`recommend`,
+            which never holds all of them.
+        """
+        check_is_fitted(self)
+        X = InteractionTensors(check_interactions(self, X, reset=False), self._device)
+        score = self._scorer(None, None)
+        blocks = X.batches(block_users(X.shape[1]))
+        with torch.inference_mode():
+            return torch.cat([score(batch) for _, batch in blocks]).numpy()
+
+    @property
+    def named_estimators(self):
+        """Bunch of the parts, not fitted, by their names."""
+        return Bunch(**dict(self.estimators))
+
+    def get_params(self, deep=True):
+        """Get the parameters of this estimator, and of its parts.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether the parts and their parameters are among them, as ``name`` and
+            ``name__parameter``.
+
+        Returns
+        -------
+        params : dict
+            Values by names.
+        """
+        return self._get_params("estimators", deep=deep)
+
+    def set_params(self, **params):
+        """Set parameters of this estimator, its parts, or of these.
+
+        Parameters
+        ----------
+        **params : keyword arguments
+            Parameters by the names that :meth:`get_params` gives.
+
+        Returns
+        -------
+        self : BlendedRecommender
+            The estimator.
+        """
+        self._set_params("estimators", **params)
+        return self
+
+    def _check_parts(self):
+        """Return names and recommenders of the parts."""
+        pairs = [isinstance(part, tuple) and len(part) == 2 for part in self.estimators]
+        if not pairs or not all(pairs):
+            raise ValueError(
+                f"Got estimators={self.estimators!r}, expected a list of tuples of a "
+                "name and a recommender, at least one."
+            )
+        names, parts = zip(*self.estimators, strict=True)
+        self._validate_names(names)
+        for name, part in self.estimators:
+            if not isinstance(part, RecommenderMixin):
+                raise ValueError(
+                    f"The part {name!r} is of type {type(part).__name__}, expected a "
+                    "recommender of this package, such as EASERecommender()."
+                )
+        return names, parts
+
+    def _check_weights(self, n_parts):
+        """Return the weights with sum 1, None if they are to be learned."""
+        if self.weights is None:
+            return np.full(n_parts, 1 / n_parts)
+        if isinstance(self.weights, str):  # "auto"
+            return None
+        weights = check_array(
+            self.weights, ensure_2d=False, dtype=np.float64, input_name="weights"
+        )
+        if weights.shape != (n_parts,) or weights.min() < 0 or not weights.any():
+            raise ValueError(
+                f"Got weights={self.weights!r}, expected {n_parts} non-negative "
+                "numbers, one for each part, that are not all 0."
+            )
+        return weights / weights.sum()
+
+    @property
+    def _device(self):
+        return torch.device("cpu")
+
+    def _get_fitted(self):
+        attributes = {
+            "weights_": self.weights_.tolist(),
+            "best_score_": self.best_score_,
+            "parts": [],
+        }
+        arrays = {}
+        for number, part in enumerate(self.estimators_):
+            content, of_part = take_apart(part)
+            attributes["parts"].append(content)
+            arrays |= {f"{number}.{name}": array for name, array in of_part.items()}
+        return attributes, arrays
+
+    def _set_fitted(self, attributes, arrays):
+        of_parts = [{} for _ in attributes["parts"]]
+        for name, array in arrays.items():
+            number, name = name.split(".", maxsplit=1)
+            of_parts[int(number)][name] = array
+        names, _ = self._check_parts()
+        parts = map(put_together, attributes["parts"], of_parts)
+        self._set_parts(names, list(parts))
+        self.weights_ = np.array(attributes["weights_"])
+        self.best_score_ = attributes["best_score_"]
+
+    def _set_parts(self, names, parts):
+        self.estimators_ = parts
+        self.named_estimators_ = Bunch(**dict(zip(names, parts, strict=True)))
+
+    def _part_scorers(self):
+        return [_standardized_scorer(part) for part in self.estimators_]
+
+    def _scorer(self, candidates, rng):
+        scorers, weights = self._part_scorers(), self.weights_.tolist()
+        if candidates is not None:
+            candidates = torch.from_numpy(candidates)
+
+        def score(batch):
+            scores = _weigh([scorer(batch) for scorer in scorers], weights)
+            # Whatever the candidates are, a score is standardised over all items.
+            return scores if candidates is None else scores[:, candidates]
+
+        return score
+
+
+def _fit_part(part, X, fold_in, held_out):
+    """Fit a clone of the part, with validation if it takes that."""
+    model = clone(part)
+    if fold_in is None or not has_fit_parameter(model, "X_val"):
+        return model.fit(X)
+    return model.fit(X, X_val=fold_in, y_val=held_out)
+
+
+def _standardized_scorer(part):
+    """Return a function from a `Batch` to standardised scores of all items."""
+    score, device = part._scorer(None, None), part._device
+
+    def standardized(batch):
+        scores = score(Batch(*(tensor.to(device) for tensor in batch))).cpu()
+        standardize(scores, batch.rows, batch.items)
+        return scores
+
+    return standardized
+
+
+def standardize(scores, rows, items):
+    """Give each row mean 0 and variance 1 over what is not among the entries, in place.
+
+    A row all of whose scores are the same, or without any other, becomes 0, or has
+    mean 0 and variance 1 over everything.
+
+    Parameters
+    ----------
+    scores : torch.Tensor of shape (n_rows, n_items)
+        float32, overwritten.
+    rows, items : torch.Tensor of shape (nnz,)
+        Coordinates of the entries.
+    """
+    n_rows, n_items = scores.shape
+    n_others = n_items - torch.bincount(rows, minlength=n_rows)  # (n_rows,)
+    some = (n_others > 0)[rows]
+    rows, items = rows[some], items[some]
+    n_others[n_others == 0] = n_items
+
+    def mean_over_others(sums, entries):
+        """Take the entries (nnz,) out of the sums (n_rows,) of whole rows."""
+        return sums.index_add(0, rows, entries.double(), alpha=-1) / n_others
+
+    sums = scores.sum(dim=1, dtype=torch.float64)
+    scores -= mean_over_others(sums, scores[rows, items]).float()[:, None]
+    squares = torch.linalg.vecdot(scores, scores).double()
+    variances = mean_over_others(squares, scores[rows, items].square())
+    deviations = variances.clamp_min(0).sqrt().float()
+    scores /= deviations.where(deviations > 0, 1.0)[:, None]
+
+
+def _weigh(parts, weights):
+    """Sum the scores of the parts, which may be overwritten, by their weights."""
+    first, *others = parts
+    first *= weights[0]
+    for scores, weight in zip(others, weights[1:], strict=True):
+        first.add_(scores, alpha=weight)
+    return first
+
+
+def _simplex(n_parts):
+    """List all weights that are multiples of one tenth with sum 1."""
+    counts = product(range(N_STEPS + 1), repeat=n_parts)
+    return np.array([each for each in counts if sum(each) == N_STEPS]) / N_STEPS
+
+
+@torch.inference_mode()
+def _validate(scorers, grid, fold_in, held_out):
+    """Compute the validation NDCG@100 of each row of weights in the grid."""
+    X = InteractionTensors(fold_in, torch.device("cpu"))
+    sums, n_users = np.zeros(len(grid)), 0
+    for users, batch in X.batches(block_users(X.shape[1])):
+        of_parts = torch.stack([scorer(batch) for scorer in scorers])
+        relevant = held_out[users.numpy()]
+        for place, weights in enumerate(grid):
+            scores = torch.tensordot(
+                torch.tensor(weights, dtype=torch.float32), of_parts, 1
+            )
+            mask_entries(scores, batch.rows, batch.items)
+            ranked, _ = top_k(scores, SCORE_K)
+            values = ndcg_at_k(relevant, ranked.numpy(), SCORE_K, average=None)
+            sums[place] += np.nansum(values)
+        n_users += np.count_nonzero(~np.isnan(values))
+    return sums / n_users

@@ -1,0 +1,208 @@
+"""Blends of recommenders, by a plain computation on what the parts predict."""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV
+
+from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender, blend
+from sklearn_recvae.datasets import make_interactions
+from sklearn_recvae.metrics import ndcg_at_k
+from sklearn_recvae.model_selection import holdout_interactions
+
+X, _, _ = make_interactions(160, 30, n_groups=3, mean_interactions=8, random_state=0)
+X_train, X_val = X[:120], X[120:]
+
+
+def recvae(**params):
+    return RecVAERecommender(
+        **{
+            "latent_dim": 6,
+            "hidden_dim": 12,
+            "max_iter": 2,
+            "random_state": 0,
+            **params,
+        }
+    )
+
+
+def parts():
+    return [("recvae", recvae()), ("ease", EASERecommender(20))]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return BlendedRecommender(parts(), weights=[3, 1]).fit(X_train)
+
+
+def plain_scores(part, X):
+    """Give a part's scores of each user with mean 0 and variance 1 over the unseen."""
+    scores = part.predict(X).astype(np.float64)
+    if isinstance(part, RecVAERecommender):
+        scores = np.log(scores)
+    for row, seen in zip(scores, X.toarray() > 0, strict=True):
+        unseen = row[~seen] if not seen.all() else row
+        row -= unseen.mean()
+        row /= unseen.std() or 1
+    return scores
+
+
+def plain_blend(model, X):
+    of_parts = [plain_scores(part, X) for part in model.estimators_]
+    return np.tensordot(model.weights_, of_parts, 1)
+
+
+def test_scores_by_a_plain_computation(model):
+    np.testing.assert_allclose(model.weights_, [0.75, 0.25])
+    scores = model.predict(X_val)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, plain_blend(model, X_val), atol=1e-5)
+
+
+def test_lists_follow_the_scores(model):
+    scores = model.predict(X_val)
+    scores[X_val.toarray() > 0] = -np.inf
+    ranked, values = model.recommend(X_val, k=5, return_scores=True)
+    np.testing.assert_array_equal(ranked, np.argsort(-scores, kind="stable")[:, :5])
+    np.testing.assert_allclose(values, np.take_along_axis(scores, ranked, 1))
+    # Standardised over all unseen items, whatever the candidates are.
+    some = [1, 4, 5, 20]
+    ranked, values = model.recommend(X_val, k=4, items=some, return_scores=True)
+    rows, places = np.nonzero(ranked >= 0)
+    np.testing.assert_allclose(
+        values[rows, places], scores[rows, ranked[rows, places]], atol=1e-6
+    )
+
+
+def test_users_with_everything_or_nothing(model):
+    for row in (np.ones((1, 30)), np.zeros((1, 30))):
+        scores = model.predict(row)
+        rows = type(X)(row.astype(np.float32))
+        np.testing.assert_allclose(scores, plain_blend(model, rows), atol=1e-5)
+    # EASE scores all items alike then, and leaves the ranking to RecVAE.
+    alone = model.named_estimators_.recvae.recommend(np.zeros((1, 30)))
+    np.testing.assert_array_equal(model.recommend(np.zeros((1, 30))), alone)
+
+
+def test_parts_are_fitted_as_if_alone(model):
+    for (name, part), fitted in zip(parts(), model.estimators_, strict=True):
+        expected = part.fit(X_train).predict(X_val)
+        np.testing.assert_array_equal(fitted.predict(X_val), expected)
+        assert model.named_estimators_[name] is fitted
+        assert not hasattr(model.named_estimators[name], "n_features_in_")
+
+
+def test_weights_are_the_best_of_all_that_are_tried():
+    fold_in, held_out = holdout_interactions(X_val, 0.2, random_state=0)
+    model = BlendedRecommender(parts(), weights="auto")
+    model.fit(X_train, X_val=fold_in, y_val=held_out)
+    scores = {}
+    for tenths in range(11):
+        weights = (tenths / 10, 1 - tenths / 10)
+        model.weights_, learned = np.array(weights), model.weights_
+        ranked = model.recommend(fold_in, k=100)
+        scores[weights] = ndcg_at_k(held_out, ranked, 100)
+        model.weights_ = learned
+    assert model.best_score_ == pytest.approx(max(scores.values()))
+    assert scores[tuple(np.round(learned, 1))] == pytest.approx(model.best_score_)
+    assert model.score(fold_in, held_out) == pytest.approx(model.best_score_)
+    # RecVAE had the validation users too, and kept its best iteration by them.
+    expected = recvae().fit(X_train, X_val=fold_in, y_val=held_out)
+    assert model.named_estimators_.recvae.best_score_ == expected.best_score_
+
+
+def test_parts_do_not_see_the_users_held_out():
+    model = BlendedRecommender(
+        parts(), weights="auto", validation_fraction=0.25, random_state=0
+    ).fit(X)
+    assert model.weights_.sum() == pytest.approx(1)
+    order = np.random.RandomState(0).permutation(160)
+    ease = EASERecommender(20).fit(X[np.sort(order[40:])])
+    np.testing.assert_array_equal(model.named_estimators_.ease.weights_, ease.weights_)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 24 * 2**20])
+def test_blocks_do_not_matter(model, block_bytes, monkeypatch):
+    expected = model.predict(X_val), model.recommend(X_val)
+    monkeypatch.setattr("sklearn_recvae.ranking.SCORES_BYTES", block_bytes)
+    np.testing.assert_allclose(model.predict(X_val), expected[0], atol=1e-6)
+    np.testing.assert_array_equal(model.recommend(X_val), expected[1])
+
+
+def test_simplex():
+    assert [len(blend._simplex(n)) for n in (1, 2, 3)] == [1, 11, 66]
+    np.testing.assert_allclose(blend._simplex(3).sum(axis=1), 1)
+
+
+def test_search_over_weights_and_a_parameter_of_a_part():
+    grid = {"weights": [[1, 0], [0.5, 0.5], [0, 1]], "ease__regularization": [5, 50]}
+    model = BlendedRecommender(parts())
+    search = GridSearchCV(model, grid, cv=2, error_score="raise").fit(X)
+    results = {
+        (tuple(params["weights"]), params["ease__regularization"]): score
+        for params, score in zip(
+            search.cv_results_["params"],
+            search.cv_results_["mean_test_score"],
+            strict=True,
+        )
+    }
+    assert results[(1, 0), 5] == results[(1, 0), 50]
+    assert results[(0, 1), 5] != results[(0, 1), 50]
+    assert model.estimators[1][1].regularization == 20
+
+
+def test_parameters_of_parts():
+    model = BlendedRecommender(parts())
+    model.set_params(ease__regularization=7, recvae=recvae(max_iter=1))
+    assert model.get_params()["ease"].regularization == 7
+    assert model.get_params()["recvae__max_iter"] == 1
+    assert clone(model).get_params()["ease__regularization"] == 7
+
+
+@pytest.mark.parametrize("how", ["pickle", "save"])
+def test_round_trip(model, how, tmp_path):
+    if how == "pickle":
+        loaded = pickle.loads(pickle.dumps(model))
+    else:
+        model.save(tmp_path / "blend.npz")
+        loaded = BlendedRecommender.load(tmp_path / "blend.npz")
+    np.testing.assert_array_equal(loaded.predict(X_val), model.predict(X_val))
+    np.testing.assert_array_equal(loaded.weights_, model.weights_)
+    assert str(loaded.get_params()["recvae"]) == str(model.get_params()["recvae"])
+    assert loaded.named_estimators_.ease.regularization == 20
+    np.testing.assert_array_equal(
+        clone(loaded).fit(X_train).predict(X_val), model.predict(X_val)
+    )
+
+
+def test_blend_of_blends(tmp_path):
+    inner = BlendedRecommender(parts())
+    model = BlendedRecommender([("blend", inner), ("ease", EASERecommender())])
+    model.fit(X_train).save(tmp_path / "blend.npz")
+    loaded = BlendedRecommender.load(tmp_path / "blend.npz")
+    np.testing.assert_array_equal(loaded.predict(X_val), model.predict(X_val))
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"estimators": []}, "at least one"),
+        ({"estimators": [EASERecommender()]}, "list of tuples"),
+        ({"estimators": [("a", EASERecommender())] * 2}, "not unique"),
+        ({"estimators": [("a__b", EASERecommender())]}, "must not contain __"),
+        ({"estimators": [("a", Ridge())]}, "'a' is of type Ridge, expected a recomm"),
+        ({"weights": [1]}, "expected 2 non-negative"),
+        ({"weights": [1, -1]}, "expected 2 non-negative"),
+        ({"weights": [0, 0]}, "not all 0"),
+        ({"weights": [1, np.nan]}, "NaN"),
+        ({"weights": "best"}, "weights"),
+    ],
+)
+def test_bad_parameters(params, message):
+    model = BlendedRecommender(**{"estimators": parts(), **params})
+    with pytest.raises(ValueError, match=message):
+        model.fit(X_train)
+    assert not hasattr(model, "n_features_in_")
