@@ -56,9 +56,8 @@ def hold_out_users(X, fraction, rng):
     n_val = max(1, round(fraction * n_users))
     if n_val >= n_users:
         raise ValueError(
-            f"early_stopping=True holds out {n_val} of {n_users} users for validation, "
-            "which leaves none to train on. Pass more users, or X_val, or set "
-            "early_stopping=False."
+            f"Validation holds out {n_val} of {n_users} users, which leaves none to "
+            "train on. Pass more users, or X_val, or do without validation."
         )
     order = rng.permutation(n_users)
     return X[np.sort(order[n_val:])], X[np.sort(order[:n_val])]

@@ -12,6 +12,7 @@ numpydoc_validate = pytest.importorskip("numpydoc.validate")
 USER_FACING = (
     "recommender",
     "ease",
+    "blend",
     "preprocessing",
     "datasets",
     "metrics",
@@ -100,7 +101,11 @@ def test_docstring_has_an_example(name):
 
 def test_the_package_says_what_it_is():
     assert "RecVAE" in sklearn_recvae.__doc__
-    assert sklearn_recvae.__all__ == ["EASERecommender", "RecVAERecommender"]
+    assert sklearn_recvae.__all__ == [
+        "BlendedRecommender",
+        "EASERecommender",
+        "RecVAERecommender",
+    ]
 
 
 def test_every_room_is_seen():

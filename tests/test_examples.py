@@ -173,6 +173,30 @@ def test_baselines_go_on_where_they_were(tmp_path):
     assert np.mean(run["test"]["NDCG@100"]) == pytest.approx(score, abs=1e-5)
 
 
+def test_blending_goes_on_where_it_was(tmp_path):
+    X, _, _ = make_interactions(160, 40, n_groups=2, random_state=0)
+    save_npz(tmp_path / "X.npz", X)
+    results = tmp_path / "results"
+    options = ["--data", tmp_path / "X.npz", "--n-heldout", 20, "--seeds", 0]
+    options += ["--results", results, "--output", tmp_path / "blending.png"]
+
+    printed, _ = run_script("blending.py", *options)
+    assert "weights learned" in printed
+    assert (tmp_path / "blending.png").stat().st_size > 0
+    before = times_of(results)
+    again, _ = run_script("blending.py", *options)
+    assert again == printed
+    assert times_of(results) == before
+
+    run = json.loads(next(results.glob("blending-0-*.json")).read_text())
+    ease = json.loads(next(results.glob("blending-EASE-*.json")).read_text())
+    regularization = ease["settings"]["regularization"][np.argmax(ease["validation"])]
+    split = strong_generalization_split(X, 20, 20, random_state=98765)
+    model = EASERecommender(regularization).fit(split.X_train)
+    score = model.score(split.X_test, split.y_test)
+    assert np.mean(run["EASE"]["test"]["NDCG@100"]) == pytest.approx(score, abs=1e-5)
+
+
 def test_baselines_are_tuned_by_validation_alone(tmp_path, monkeypatch):
     pytest.importorskip("psutil", reason="it watches memory: extra 'examples'")
     monkeypatch.syspath_prepend(EXAMPLES)
