@@ -4,6 +4,7 @@ import functools
 from numbers import Integral
 
 import numpy as np
+import torch
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
@@ -18,7 +19,7 @@ from sklearn_recvae.interactions import (
 )
 from sklearn_recvae.metrics import ndcg_at_k
 from sklearn_recvae.model_selection import split_or_check_held_out
-from sklearn_recvae.ranking import NO_ITEM, rank, rank_entries, rank_pairs
+from sklearn_recvae.ranking import NO_ITEM, block_users, rank, rank_entries, rank_pairs
 
 # Length of the lists behind `score` and the validation score, as in the paper.
 SCORE_K = 100
@@ -140,6 +141,15 @@ sparse matrix} of shape (n_users, n_items), default=None
         if candidates is not None:
             allowed = keep_columns(allowed, candidates)
         return rank_pairs(self._pair_scorer(rng), tensors, k, allowed)
+
+    @torch.inference_mode()
+    def _score_all_items(self, X):
+        """Give the scores (n_users, n_items), nothing masked."""
+        check_is_fitted(self)
+        X = InteractionTensors(check_interactions(self, X, reset=False), self._device)
+        score = self._scorer(None, None)
+        blocks = X.batches(block_users(X.shape[1]))
+        return torch.cat([score(batch) for _, batch in blocks]).cpu().numpy()
 
     def _pair_scorer(self, rng):
         """Give the argument `score_pairs` of `rank_pairs`."""

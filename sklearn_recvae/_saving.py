@@ -73,7 +73,7 @@ def load_estimator(path, cls):
         raise ValueError(f"{path} has a {name}, expected a {cls.__name__}.")
     try:
         return put_together(content, arrays, cls)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"{path} is whole, but what it has does not make a {name} of this release "
             f"({type(error).__name__}: {error})."

@@ -9,9 +9,14 @@ from sklearn.base import BaseEstimator, _fit_context, clone
 from sklearn.utils import Bunch, check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import _BaseComposition
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import has_fit_parameter
 
-from sklearn_recvae._recommending import SCORE_K, RecommenderMixin, unchanged_on_error
+from sklearn_recvae._recommending import (
+    SCORE_K,
+    FitInterrupted,
+    RecommenderMixin,
+    unchanged_on_error,
+)
 from sklearn_recvae._saving import put_together, take_apart
 from sklearn_recvae._validation import (
     check_has_interactions,
@@ -177,12 +182,7 @@ default=None
             row itself are not masked. For large matrices prefer :meth:`recommend`,
             which never holds all of them.
         """
-        check_is_fitted(self)
-        X = InteractionTensors(check_interactions(self, X, reset=False), self._device)
-        score = self._scorer(None, None)
-        blocks = X.batches(block_users(X.shape[1]))
-        with torch.inference_mode():
-            return torch.cat([score(batch) for _, batch in blocks]).numpy()
+        return self._score_all_items(X)
 
     @property
     def named_estimators(self):
@@ -306,9 +306,14 @@ default=None
 def _fit_part(part, X, fold_in, held_out):
     """Fit a clone of the part, with validation if it takes that."""
     model = clone(part)
-    if fold_in is None or not has_fit_parameter(model, "X_val"):
-        return model.fit(X)
-    return model.fit(X, X_val=fold_in, y_val=held_out)
+    validation = {}
+    if fold_in is not None and has_fit_parameter(model, "X_val"):
+        validation = {"X_val": fold_in, "y_val": held_out}
+    try:
+        return model.fit(X, **validation)
+    except FitInterrupted as error:
+        # That part could be used, but the blend, which lacks others, could not.
+        raise KeyboardInterrupt from error
 
 
 def _standardized_scorer(part):

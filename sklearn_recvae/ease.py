@@ -17,9 +17,9 @@ from sklearn_recvae._recommending import (
     unchanged_on_error,
 )
 from sklearn_recvae._validation import check_has_interactions, check_item_indices
-from sklearn_recvae.interactions import InteractionTensors, check_interactions
+from sklearn_recvae.interactions import check_interactions
 from sklearn_recvae.kernels import weighted_row_sums
-from sklearn_recvae.ranking import block_users, mask_entries, top_k
+from sklearn_recvae.ranking import mask_entries, top_k
 
 # Memory for what is computed of a few rows at a time, in bytes.
 BLOCK_BYTES = 64 * 2**20
@@ -126,11 +126,7 @@ class EASERecommender(RecommenderMixin, BaseEstimator):
             float32, X times `weights_`; items of the row itself are not masked. For
             large matrices prefer :meth:`recommend`, which never holds all of them.
         """
-        check_is_fitted(self)
-        X = InteractionTensors(check_interactions(self, X, reset=False), self._device)
-        score = self._scorer(None, None)
-        blocks = X.batches(block_users(X.shape[1]))
-        return torch.cat([score(batch) for _, batch in blocks]).numpy()
+        return self._score_all_items(X)
 
     @validate_params(
         {"k": [POSITIVE_INT], "return_scores": ["boolean"]},

@@ -132,6 +132,27 @@ def test_blocks_do_not_matter(model, block_bytes, monkeypatch):
     np.testing.assert_array_equal(model.recommend(X_val), expected[1])
 
 
+@pytest.mark.parametrize("fitted", [False, True])
+def test_interrupted_fit_leaves_the_blend_as_it_was(fitted, monkeypatch):
+    from sklearn_recvae.training import Trainer
+
+    model = BlendedRecommender(parts())
+    if fitted:
+        model.fit(X_train)
+    before, run_iteration, calls = model.__dict__.copy(), Trainer.run_iteration, []
+
+    def interrupt(trainer):
+        calls.append(1)
+        if len(calls) == 2:  # the part has an iteration, and could be used
+            raise KeyboardInterrupt
+        return run_iteration(trainer)
+
+    monkeypatch.setattr(Trainer, "run_iteration", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X_train[:, :20])
+    assert model.__dict__ == before
+
+
 def test_simplex():
     assert [len(blend._simplex(n)) for n in (1, 2, 3)] == [1, 11, 66]
     np.testing.assert_allclose(blend._simplex(3).sum(axis=1), 1)
