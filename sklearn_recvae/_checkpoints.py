@@ -104,7 +104,7 @@ class CheckpointFolder:
         if before is not None:
             self._check_same_fit(before, fingerprint, estimator.max_iter)
             restore_state(state, self._arrays)
-            progress.restore(self._arrays, state.module)
+            progress.restore(self._arrays)
         self._arrays = None  # the memory
 
     def save(self, state, progress):

@@ -4,6 +4,7 @@ import json
 from numbers import Integral, Real
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 
 from sklearn_recvae._files import read_file, write_file
 
@@ -133,6 +134,8 @@ def as_json(name, value):
         return int(value)
     if isinstance(value, Real):
         return float(value)
+    if isinstance(value, FrozenEstimator):
+        value = value.estimator  # its owner knows that it was frozen
     if hasattr(value, "get_params"):
         parameters = value.get_params(deep=False).items()
         return {

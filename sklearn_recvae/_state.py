@@ -121,8 +121,17 @@ def _with_prefix(prefix, tensors):
 class Progress:
     """How far a fit has come: its iterations, and the best weights among them.
 
+    Parameters
+    ----------
+    module : RecVAE
+        What is trained.
+    ema_decay : float, default=0.0
+        As in `RecVAERecommender`.
+
     Attributes
     ----------
+    module : RecVAE
+        What is validated and given out: what is trained, or an average of its weights.
     history : list of dict
         A record an iteration: ``likelihood``, ``kl``, ``validation_score`` (NaN
         without validation) and ``seconds``.
@@ -130,7 +139,9 @@ class Progress:
         Counted from 1; None without validation.
     """
 
-    def __init__(self):
+    def __init__(self, module, ema_decay=0.0):
+        self.module = copy.deepcopy(module) if ema_decay else module
+        self.ema_decay = ema_decay
         self.history = []
         self.best_iteration = None
         self._best_weights = None
@@ -142,13 +153,25 @@ class Progress:
             return None
         return self.history[self.best_iteration - 1]["validation_score"]
 
-    def add(self, record, module):
+    @torch.no_grad()
+    def average(self, module):
+        """Take what one more iteration has trained into the average."""
+        if self.module is module:
+            return
+        n_iterations = len(self.history) + 1
+        # The first one is all there is; before that the average was nothing.
+        share = (1 - self.ema_decay) / (1 - self.ema_decay**n_iterations)
+        weights = zip(self.module.parameters(), module.parameters(), strict=True)
+        for average, weight in weights:
+            average.lerp_(weight, share)
+
+    def add(self, record):
         """Add an iteration, and copy the weights if it is the best one."""
         self.history.append(record)
         score = record["validation_score"]
         if score > (-math.inf if self.best_iteration is None else self.best_score):
             self.best_iteration = len(self.history)
-            self._best_weights = copy.deepcopy(module.state_dict())
+            self._best_weights = copy.deepcopy(self.module.state_dict())
 
     def has_stalled(self, patience):
         """Whether there were that many iterations without a better one."""
@@ -157,35 +180,44 @@ class Progress:
         return len(self.history) - (self.best_iteration or 0) >= patience
 
     def give_best(self, module):
-        """Give the module the best weights, if there was validation."""
+        """Give what was trained the best weights, without validation the last ones."""
         if self.best_iteration is not None:
             module.load_state_dict(self._best_weights)
+        elif self.module is not module:
+            module.load_state_dict(self.module.state_dict())
 
     def to_arrays(self):
-        """Copy to arrays by name, but for weights that the module has."""
+        """Copy to arrays by name, but for weights that are trained."""
         arrays = {
             f"history.{name}": np.array([record[name] for record in self.history])
             for name in self.history[0]
         }
+        tensors = {}
+        if self.ema_decay:
+            tensors |= _prefixed("average.", self.module.state_dict())
         if self.best_iteration is not None:
             arrays["best_iteration"] = np.array(self.best_iteration)
             if self.best_iteration < len(self.history):
-                weights = _prefixed("best.", self._best_weights)
-                arrays |= {name: w.cpu().numpy() for name, w in weights.items()}
-        return arrays
+                tensors |= _prefixed("best.", self._best_weights)
+        return arrays | {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
 
-    def restore(self, arrays, module):
-        """Go to where another one was, whose module this one has now."""
+    def restore(self, arrays):
+        """Go to where another one was; what is trained is there already."""
         columns = _with_prefix("history.", arrays)
         rows = zip(*(column.tolist() for column in columns.values()), strict=True)
         self.history = [dict(zip(columns, row, strict=True)) for row in rows]
+        average, best = (
+            {
+                name: torch.from_numpy(array)
+                for name, array in _with_prefix(prefix, arrays).items()
+            }
+            for prefix in ("average.", "best.")
+        )
+        if average:
+            self.module.load_state_dict(average)
         if "best_iteration" in arrays:
             self.best_iteration = int(arrays["best_iteration"])
-            weights = {
-                name: torch.from_numpy(array)
-                for name, array in _with_prefix("best.", arrays).items()
-            }
-            self._best_weights = weights or copy.deepcopy(module.state_dict())
+            self._best_weights = best or copy.deepcopy(self.module.state_dict())
 
 
 # What has a row for each item. Adam's moments are of the decoder's weight and bias.

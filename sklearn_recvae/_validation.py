@@ -32,6 +32,16 @@ def check_has_interactions(X):
         )
 
 
+def check_frequent_items(X, min_count):
+    """Raise a ValueError unless there is an item with so many interactions."""
+    most = np.bincount(X.indices).max()
+    if most < min_count:
+        raise ValueError(
+            f"No item of X has slim_min_count={min_count} interactions, the most is "
+            f"{most}. Lower slim_min_count, or set slim_interval=None."
+        )
+
+
 def check_prior_weights(prior_weights):
     """Raise a ValueError unless the weights are three and a convex combination."""
     weights = check_array(

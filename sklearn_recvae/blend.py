@@ -6,10 +6,11 @@ from numbers import Real
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, _fit_context, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Bunch, check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import _BaseComposition
-from sklearn.utils.validation import has_fit_parameter
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from sklearn_recvae._recommending import (
     SCORE_K,
@@ -45,7 +46,8 @@ class BlendedRecommender(RecommenderMixin, _BaseComposition, BaseEstimator):
     ----------
     estimators : list of (str, recommender) tuples
         Names and recommenders of this package: the parts. The recommenders are cloned,
-        and their parameters are set as ``name__parameter``.
+        and their parameters are set as ``name__parameter``. One that is fitted already
+        is taken as it is inside of a :class:`~sklearn.frozen.FrozenEstimator`.
     weights : array-like of shape (n_parts,), "auto" or None, default=None
         Non-negative weights of the parts; they are divided by their sum. None weights
         all alike. "auto" takes the best of all multiples of one tenth by the
@@ -151,6 +153,7 @@ default=None
         weights = self._check_weights(len(parts))
         X = check_interactions(self, X, reset=True)
         check_has_interactions(X)
+        self._check_frozen_parts()
         if X_val is not None:
             X_val = check_interactions(self, X_val, reset=False)
         elif weights is None and y_val is None:
@@ -232,12 +235,34 @@ default=None
         names, parts = zip(*self.estimators, strict=True)
         self._validate_names(names)
         for name, part in self.estimators:
-            if not isinstance(part, RecommenderMixin):
+            if not isinstance(_thawed(part), RecommenderMixin):
                 raise ValueError(
                     f"The part {name!r} is of type {type(part).__name__}, expected a "
                     "recommender of this package, such as EASERecommender()."
                 )
         return names, parts
+
+    def _check_frozen_parts(self):
+        """Raise an error if a part that is fitted already is of another catalogue."""
+        names = getattr(self, "feature_names_in_", None)
+        for name, part in self.estimators:
+            if not isinstance(part, FrozenEstimator):
+                continue
+            fitted = _thawed(part)
+            check_is_fitted(fitted)
+            n_items = fitted.n_features_in_
+            if n_items != self.n_features_in_:
+                raise ValueError(
+                    f"The part {name!r} is fitted already, with {n_items} items, but X "
+                    f"has {self.n_features_in_}. Fit it with the items of X."
+                )
+            of_part = getattr(fitted, "feature_names_in_", None)
+            both = names is not None and of_part is not None
+            if both and (names != of_part).any():
+                raise ValueError(
+                    f"The part {name!r} is fitted already, with other feature names "
+                    "than X has. Fit it with the items of X, in the same order."
+                )
 
     def _check_weights(self, n_parts):
         """Return the weights with sum 1, None if they are to be learned."""
@@ -263,6 +288,9 @@ default=None
         attributes = {
             "weights_": self.weights_.tolist(),
             "best_score_": self.best_score_,
+            "frozen": [
+                isinstance(part, FrozenEstimator) for _, part in self.estimators
+            ],
             "parts": [],
         }
         arrays = {}
@@ -277,9 +305,15 @@ default=None
         for name, array in arrays.items():
             number, name = name.split(".", maxsplit=1)
             of_parts[int(number)][name] = array
-        names, _ = self._check_parts()
-        parts = map(put_together, attributes["parts"], of_parts)
-        self._set_parts(names, list(parts))
+        names, parameters = self._check_parts()
+        parts = list(map(put_together, attributes["parts"], of_parts))
+        self._set_parts(names, parts)
+        self.estimators = [
+            (name, FrozenEstimator(part) if frozen else parameter)
+            for name, part, frozen, parameter in zip(
+                names, parts, attributes["frozen"], parameters, strict=True
+            )
+        ]
         self.weights_ = np.array(attributes["weights_"])
         self.best_score_ = attributes["best_score_"]
 
@@ -303,8 +337,14 @@ default=None
         return score
 
 
+def _thawed(part):
+    return part.estimator if isinstance(part, FrozenEstimator) else part
+
+
 def _fit_part(part, X, fold_in, held_out):
     """Fit a clone of the part, with validation if it takes that."""
+    if isinstance(part, FrozenEstimator):
+        return _thawed(part)
     model = clone(part)
     validation = {}
     if fold_in is not None and has_fit_parameter(model, "X_val"):

@@ -321,6 +321,16 @@ class InteractionTensors:
             totals=self._totals[users],
         )
 
+    def to_sparse_csr(self, dtype):
+        """Give the matrix as a sparse tensor of torch."""
+        return torch.sparse_csr_tensor(
+            self._indptr,
+            self._items.long(),
+            self._values.to(dtype),
+            self.shape,
+            check_invariants=False,
+        )
+
     def batches(self, batch_size, order=None):
         """Yield ``(users, batch)`` over all users, in `order` or as they stand."""
         if order is None:

@@ -5,7 +5,7 @@ What a trained one gives, from `predict` to `similar_users`, is in `_latent`.
 
 import copy
 import functools
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context
@@ -40,6 +40,7 @@ from sklearn_recvae._state import (
     state_to_arrays,
 )
 from sklearn_recvae._validation import (
+    check_frequent_items,
     check_has_interactions,
     check_kl_weight,
     check_new_items,
@@ -114,6 +115,22 @@ class RecVAERecommender(LatentRecommenderMixin, CallbackSupportMixin, BaseEstima
         smaller where users are few, so that a pass has enough steps.
     learning_rate : float, default=5e-4
         Step size of both Adam optimisers.
+    ema_decay : float, default=0.0
+        What is validated and kept is an exponential moving average of the weights
+        after each iteration, of which this share in [0, 1) stays in the next one. 0
+        keeps the weights of one iteration, as the paper does. No effect in
+        :meth:`partial_fit`.
+    slim_interval : int or None, default=None
+        Apply ImplicitSLIM [2]_ before every so many iterations: item embeddings, in
+        the first layer and in the decoder, move to where a linear item-item model
+        would reconstruct them from each other. None is the paper's RecVAE; the
+        authors of ImplicitSLIM have 10.
+    slim_regularization : float, default=200
+        What ImplicitSLIM adds to the diagonal of the item-item Gram matrix. Used if
+        `slim_interval` is not None.
+    slim_min_count : int, default=20
+        Items with fewer interactions in X do not hold the embeddings near where
+        training has them. Used if `slim_interval` is not None.
     early_stopping : bool, default=False
         Whether to stop when the validation score no longer improves. Without `X_val`
         in :meth:`fit`, `validation_fraction` of the users are held out for it.
@@ -172,6 +189,9 @@ class RecVAERecommender(LatentRecommenderMixin, CallbackSupportMixin, BaseEstima
     .. [1] I. Shenbin, A. Alekseev, E. Tutubalina, V. Malykh, S. I. Nikolenko (2020).
        RecVAE: a New Variational Autoencoder for Top-N Recommendations with Implicit
        Feedback. WSDM 2020. https://doi.org/10.1145/3336191.3371831
+    .. [2] I. Shenbin, S. I. Nikolenko (2024). ImplicitSLIM and How it Improves
+       Embedding-based Collaborative Filtering. ICLR 2024.
+       https://arxiv.org/abs/2406.00198
 
     Examples
     --------
@@ -201,6 +221,10 @@ class RecVAERecommender(LatentRecommenderMixin, CallbackSupportMixin, BaseEstima
         "max_iter": [POSITIVE_INT],
         "batch_size": [StrOptions({"auto"}), POSITIVE_INT],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "ema_decay": [Interval(Real, 0, 1, closed="left")],
+        "slim_interval": [POSITIVE_INT, None],
+        "slim_regularization": [Interval(Real, 0, None, closed="neither")],
+        "slim_min_count": [Interval(Integral, 0, None, closed="left")],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [POSITIVE_INT],
@@ -229,6 +253,10 @@ class RecVAERecommender(LatentRecommenderMixin, CallbackSupportMixin, BaseEstima
         max_iter=50,
         batch_size="auto",
         learning_rate=5e-4,
+        ema_decay=0.0,
+        slim_interval=None,
+        slim_regularization=200.0,
+        slim_min_count=20,
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=10,
@@ -253,6 +281,10 @@ class RecVAERecommender(LatentRecommenderMixin, CallbackSupportMixin, BaseEstima
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.ema_decay = ema_decay
+        self.slim_interval = slim_interval
+        self.slim_regularization = slim_regularization
+        self.slim_min_count = slim_min_count
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -360,8 +392,8 @@ default=None
             module = copy.deepcopy(self.module_) if started else None
             state = self._new_state(module, check_random_state(self.random_state))
         hooks = IterationHooks(self, state.module, X, y, 1)
-        progress = Progress()
-        train(self._trainer(state, X), hooks, progress, max_iter=1)
+        progress, n_before = Progress(state.module), getattr(self, "n_iter_", 0)
+        train(self._trainer(state, X, n_before), hooks, progress, max_iter=1)
         columns = _as_columns(progress.history)
         if started:
             columns = {
@@ -370,7 +402,7 @@ default=None
             }
         self._state = state
         self.module_ = state.module
-        self.n_iter_ = getattr(self, "n_iter_", 0) + 1
+        self.n_iter_ = n_before + 1
         self.history_ = columns
         self.best_iteration_ = self.best_score_ = None
         hooks.end_fit()
@@ -458,20 +490,21 @@ default=None
         if self.early_stopping and X_val is None and y_val is None:
             X, X_val = hold_out_users(X, self.validation_fraction, rng)
         fold_in, held_out = check_validation(X_val, y_val)
-        state, progress = self._new_state(module, rng), Progress()
+        state = self._new_state(module, rng)
+        progress = Progress(state.module, self.ema_decay)
         matrices = {"X": X, "X_val": fold_in, "y_val": held_out}
         folder.resume(self, seed, matrices, self._matmul_dtype(state), state, progress)
         validate = None
         if held_out is not None:
             tensors = InteractionTensors(fold_in, state.module.device)
             validate = functools.partial(
-                mean_ndcg, inference.scorer(state.module), tensors, held_out
+                mean_ndcg, inference.scorer(progress.module), tensors, held_out
             )
-        hooks = IterationHooks(self, state.module, X, y, self.max_iter)
+        hooks = IterationHooks(self, progress.module, X, y, self.max_iter)
         hooks.n_done = len(progress.history)
         try:
             train(
-                self._trainer(state, X),
+                self._trainer(state, X, len(progress.history)),
                 hooks,
                 progress,
                 max_iter=self.max_iter,
@@ -504,6 +537,8 @@ default=None
         check_kl_weight(self.gamma, self.beta)
         check_prior_weights(self.prior_weights)
         check_has_interactions(X)
+        if self.slim_interval is not None:
+            check_frequent_items(X, self.slim_min_count)
         return X
 
     def _new_state(self, module, rng):
@@ -527,7 +562,7 @@ default=None
             self.dense_connections,
         )
 
-    def _trainer(self, state, X):
+    def _trainer(self, state, X, n_iterations):
         if state.module.sizes != self._sizes():
             raise ValueError(
                 "The fitted network has (latent_dim, hidden_dim, n_hidden_layers, "
@@ -552,6 +587,10 @@ default=None
             n_decoder_epochs=self.n_decoder_epochs,
             batch_size=batch_size,
             learning_rate=self.learning_rate,
+            slim_interval=self.slim_interval,
+            slim_regularization=self.slim_regularization,
+            slim_min_count=self.slim_min_count,
+            n_iterations=n_iterations,
             matmul_dtype=self._matmul_dtype(state),
         )
 

@@ -12,6 +12,7 @@ import torch
 
 from sklearn_recvae import objective
 from sklearn_recvae._hardware import keep_freed_memory
+from sklearn_recvae.implicit_slim import implicit_slim
 from sklearn_recvae.kernels import mean_log_likelihood
 
 # Users encoded at once where nothing is trained.
@@ -44,10 +45,13 @@ class Trainer:
     X : InteractionTensors
         The training users.
     gamma, beta, prior_weights, noise_rate, decoder_noise, alternating, \
-n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
+n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate, slim_interval, \
+slim_regularization, slim_min_count
         As in `RecVAERecommender`, validated, ``batch_size`` a number.
     matmul_dtype : torch.dtype
         What the large products are computed in.
+    n_iterations : int
+        How many have been run already.
     """
 
     def __init__(
@@ -65,7 +69,11 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
         n_decoder_epochs,
         batch_size,
         learning_rate,
+        slim_interval,
+        slim_regularization,
+        slim_min_count,
         matmul_dtype,
+        n_iterations,
     ):
         self.module = state.module
         self.input_optimizer = state.input_optimizer
@@ -82,7 +90,11 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
         self.n_encoder_epochs = n_encoder_epochs
         self.n_decoder_epochs = n_decoder_epochs
         self.batch_size = batch_size
+        self.slim_interval = slim_interval
+        self.slim_regularization = slim_regularization
+        self.slim_min_count = slim_min_count
         self.matmul_dtype = matmul_dtype
+        self.n_iterations = n_iterations
         for optimizer in (self.encoder_optimizer, self.decoder_optimizer):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
@@ -99,6 +111,9 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
         likelihood, kl : float
             Means over users and encoder passes, as seen in training (with noise).
         """
+        self.n_iterations += 1
+        if self.slim_interval and self.n_iterations % self.slim_interval == 0:
+            self._apply_implicit_slim()
         if self.alternating:
             means = [
                 self._elbo_epoch(joint=False) for _ in range(self.n_encoder_epochs)
@@ -184,6 +199,20 @@ n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate
                     self.module.encoder(batch, self.matmul_dtype)
                 )
 
+    @torch.no_grad()
+    def _apply_implicit_slim(self):
+        """Move both embeddings of the items; the moments of Adam stay as they are."""
+        self.input_optimizer.catch_up()
+        for layer in (self.module.encoder.input, self.module.decoder):
+            layer.weight.copy_(
+                implicit_slim(
+                    layer.weight,  # (n_items, width)
+                    self.X,
+                    regularization=self.slim_regularization,
+                    min_count=self.slim_min_count,
+                )
+            )
+
     def _keys(self):
         """Cast the decoder as it stands to the dtype of the large products."""
         decoder = self.module.decoder
@@ -228,7 +257,7 @@ def train(
     max_iter : int
         Number of iterations, those before included.
     validate : callable, default=None
-        Returns the validation score of the module as it stands, higher is better.
+        Returns the validation score of progress.module, higher is better.
     patience : int, default=None
         Stop after that many iterations without a better score.
     save : callable, default=None
@@ -256,13 +285,14 @@ def train(
                 "is too large, or very large values in X: lower learning_rate, or "
                 "scale or binarize X."
             )
+        progress.average(trainer.module)
         record = {
             "likelihood": likelihood,
             "kl": kl,
             "validation_score": math.nan if validate is None else validate(),
             "seconds": perf_counter() - start,
         }
-        progress.add(record, trainer.module)
+        progress.add(record)
         if save is not None:
             save()
         stop = hooks.end_iteration(record)

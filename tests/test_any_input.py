@@ -92,6 +92,10 @@ PARAMETERS = st.fixed_dictionaries(
         "max_iter": st.integers(1, 3),
         "batch_size": st.one_of(st.just("auto"), st.integers(1, 9)),
         "learning_rate": st.floats(1e-6, 1e-2),
+        "ema_decay": st.floats(0, 0.99),
+        "slim_interval": st.sampled_from([None, 1, 2]),
+        "slim_regularization": st.floats(1e-3, 1e3),
+        "slim_min_count": st.integers(0, 1),
         "precision": st.sampled_from(["auto", "float32", "mixed"]),
     }
 )

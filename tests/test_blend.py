@@ -5,6 +5,8 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 
@@ -93,6 +95,44 @@ def test_parts_are_fitted_as_if_alone(model):
         np.testing.assert_array_equal(fitted.predict(X_val), expected)
         assert model.named_estimators_[name] is fitted
         assert not hasattr(model.named_estimators[name], "n_features_in_")
+
+
+def frozen_parts(**params):
+    ease = EASERecommender(20).fit(X_train)
+    return [("recvae", recvae(**params)), ("ease", FrozenEstimator(ease))]
+
+
+def test_frozen_parts_are_taken_as_they_are(model, tmp_path, monkeypatch):
+    estimators = frozen_parts()
+    frozen = estimators[1][1].estimator
+    monkeypatch.setattr(EASERecommender, "fit", None)
+    fitted = BlendedRecommender(estimators, weights=[3, 1]).fit(X_train)
+    assert fitted.named_estimators_.ease is frozen
+    np.testing.assert_array_equal(fitted.predict(X_val), model.predict(X_val))
+    fitted.save(tmp_path / "blend.npz")
+    loaded = BlendedRecommender.load(tmp_path / "blend.npz")
+    np.testing.assert_array_equal(loaded.predict(X_val), model.predict(X_val))
+    # Still frozen, with what it has learned.
+    again = clone(loaded).fit(X_train)
+    np.testing.assert_array_equal(again.predict(X_val), model.predict(X_val))
+    search = GridSearchCV(fitted, {"weights": [[1, 0], [0, 1]]}, error_score="raise")
+    assert search.fit(X).best_estimator_.named_estimators_.ease is frozen
+
+
+def test_frozen_parts_of_something_else():
+    pd = pytest.importorskip("pandas")
+    model = BlendedRecommender([("ease", FrozenEstimator(EASERecommender()))])
+    with pytest.raises(NotFittedError):
+        model.fit(X_train)
+    model = BlendedRecommender(frozen_parts())
+    with pytest.raises(ValueError, match="'ease' is fitted already, with 30 items"):
+        model.fit(X_train[:, :20])
+    frame = pd.DataFrame(X_train.toarray()).add_prefix("item")
+    model.fit(frame)  # no names were known when EASE was fitted
+    ease = EASERecommender().fit(frame[frame.columns[::-1]])
+    model.set_params(ease=FrozenEstimator(ease))
+    with pytest.raises(ValueError, match="'ease' is fitted already, with other feat"):
+        model.fit(frame)
 
 
 def test_weights_are_the_best_of_all_that_are_tried():

@@ -48,6 +48,7 @@ SETTINGS = [
     {"decoder_noise": True, "n_encoder_epochs": 1, "n_decoder_epochs": 2},
     {"precision": "mixed"},
     {"early_stopping": True, "n_iter_no_change": 2, "max_iter": 30},
+    {"ema_decay": 0.5, "slim_interval": 2, "slim_min_count": 5},
 ]
 
 
@@ -63,10 +64,12 @@ def test_goes_on_to_the_same_fit(settings, n_iter, tmp_path):
     assert_same_fit(model, expected)
 
 
-def test_without_validation(tmp_path):
-    recommender(max_iter=2).fit(X_train, checkpoint=tmp_path)
-    model = recommender().fit(X_train, checkpoint=tmp_path)
-    assert_same_fit(model, recommender().fit(X_train))
+@pytest.mark.parametrize("ema_decay", [0, 0.7])
+def test_without_validation(ema_decay, tmp_path):
+    settings = {"ema_decay": ema_decay}
+    recommender(**settings, max_iter=2).fit(X_train, checkpoint=tmp_path)
+    model = recommender(**settings).fit(X_train, checkpoint=tmp_path)
+    assert_same_fit(model, recommender(**settings).fit(X_train))
     assert model.best_iteration_ is None
 
 

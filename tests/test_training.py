@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sklearn_recvae._state import Progress, new_training_state
+from sklearn_recvae.implicit_slim import implicit_slim
 from sklearn_recvae.interactions import InteractionTensors, as_csr
 from sklearn_recvae.network import build_recvae
 from sklearn_recvae.optimizers import InputAdam
@@ -24,7 +25,11 @@ PARAMETERS = {
     "n_decoder_epochs": 1,
     "batch_size": BATCH_SIZE,
     "learning_rate": 1e-2,
+    "slim_interval": None,
+    "slim_regularization": 2.0,
+    "slim_min_count": 3,
     "matmul_dtype": torch.float64,
+    "n_iterations": 0,
 }
 
 
@@ -305,7 +310,7 @@ def test_best_weights_are_kept():
         weights.append(snapshot(trainer.module))
         return next(scores)
 
-    progress = Progress()
+    progress = Progress(trainer.module)
     train(trainer, NoHooks(), progress, max_iter=4, validate=validate)
     assert progress.best_iteration == 2  # the first of equals
     assert [record["validation_score"] for record in progress.history] == [
@@ -317,10 +322,75 @@ def test_best_weights_are_kept():
     assert unchanged(weights[1], trainer.module)
 
 
+@pytest.mark.parametrize("validated", [False, True])
+def test_average_of_the_weights(validated):
+    decay = 0.6
+    trainer, alone = make_trainer(make_X()), make_trainer(make_X())
+    progress = Progress(trainer.module, decay)
+    expected, seen = [], []
+
+    def validate():
+        seen.append(snapshot(progress.module))
+        return [0.1, 0.3, 0.2][len(seen) - 1]
+
+    train(
+        trainer,
+        NoHooks(),
+        progress,
+        max_iter=3,
+        validate=validate if validated else None,
+    )
+    iterations = []
+    for number in range(1, 4):
+        alone.run_iteration()  # the average does not change what is trained
+        iterations.append(snapshot(alone.module))
+        shares = decay ** np.arange(number)[::-1]
+        shares /= shares.sum()
+        expected.append(
+            [
+                sum(
+                    share * weight
+                    for share, weight in zip(shares.tolist(), weights, strict=True)
+                )
+                for weights in zip(*iterations, strict=True)
+            ]
+        )
+    if validated:
+        for weights, average in zip(seen, expected, strict=True):
+            torch.testing.assert_close(weights, average)
+    given_out = expected[1 if validated else 2]
+    torch.testing.assert_close(snapshot(trainer.module), given_out)
+
+
+def test_implicit_slim_comes_before_every_nth_iteration():
+    X = make_X()
+    trainer = make_trainer(X, slim_interval=2)
+    alone = make_trainer(X)
+    moments = trainer.input_optimizer
+    for number in range(1, 5):
+        if number % 2 == 0:
+            before = moments.mean.clone(), moments.square.clone()
+            alone._refresh_posterior()  # all rows are up to date
+            old_mean = alone.old_mean.clone()
+            with torch.no_grad():
+                for layer in (alone.module.encoder.input, alone.module.decoder):
+                    layer.weight.copy_(
+                        implicit_slim(
+                            layer.weight, alone.X, regularization=2.0, min_count=3
+                        )
+                    )
+            torch.testing.assert_close(before[0], alone.input_optimizer.mean)
+            # The old posterior is still that of the encoder before it.
+            torch.testing.assert_close(old_mean, alone.old_mean)
+        trainer.run_iteration()
+        alone.run_iteration()
+        torch.testing.assert_close(snapshot(trainer.module), snapshot(alone.module))
+
+
 def test_patience():
     trainer = make_trainer(make_X())
     scores = iter([0.1, 0.3, 0.2, 0.3, 0.9])
-    progress = Progress()
+    progress = Progress(trainer.module)
     train(
         trainer,
         NoHooks(),
@@ -337,8 +407,9 @@ def test_hooks_can_stop():
         def end_iteration(self, record):
             return True
 
-    progress = Progress()
-    train(make_trainer(make_X()), StopAtOnce(), progress, max_iter=4)
+    trainer = make_trainer(make_X())
+    progress = Progress(trainer.module)
+    train(trainer, StopAtOnce(), progress, max_iter=4)
     (record,) = progress.history
     assert progress.best_iteration is None
     assert progress.best_score is None
@@ -348,7 +419,7 @@ def test_hooks_can_stop():
 def test_divergence_is_an_error_that_names_the_cause():
     trainer = make_trainer(make_X(), learning_rate=1e300)
     with pytest.raises(ValueError, match=r"diverged in iteration \d.*learning_rate"):
-        train(trainer, NoHooks(), Progress(), max_iter=20)
+        train(trainer, NoHooks(), Progress(trainer.module), max_iter=20)
 
 
 def test_weights_that_are_not_finite_are_noticed_in_the_last_iteration():
@@ -361,7 +432,7 @@ def test_weights_that_are_not_finite_are_noticed_in_the_last_iteration():
 
     trainer._decoder_epoch = broken_epoch
     with pytest.raises(ValueError, match="all weights must be finite"):
-        train(trainer, NoHooks(), Progress(), max_iter=1)
+        train(trainer, NoHooks(), Progress(trainer.module), max_iter=1)
 
 
 def test_auto_batch_size():
