@@ -19,7 +19,8 @@ import scipy
 import sklearn
 import torch
 from scipy import stats
-from scipy.sparse import csr_matrix, load_npz, vstack
+from scipy.sparse import csr_array, csr_matrix, load_npz, vstack
+from sklearn.utils import Bunch
 
 import sklearn_recvae
 from sklearn_recvae.datasets import load_movielens
@@ -29,7 +30,18 @@ from sklearn_recvae.ranking import rank_scores
 
 N_RANKS = 100
 SPLIT_SEED = 98765  # of the published split
-DATA_HELP = "a matrix of users by items (.npz), a MovieLens zip, or its folder"
+DATA_HELP = (
+    "a matrix of users by items (.npz), a MovieLens zip, its folder, or a folder with "
+    "the matrices of a split that is made already"
+)
+# Files of such a folder.
+SPLIT_FILES = {
+    "X_train": "train.npz",
+    "X_val": "val_fold_in.npz",
+    "y_val": "val_held_out.npz",
+    "X_test": "test_fold_in.npz",
+    "y_test": "test_held_out.npz",
+}
 METRICS = {
     "NDCG@100": (ndcg_at_k, 100),
     "Recall@20": (recall_at_k, 20),
@@ -67,6 +79,13 @@ def load_interactions(path):
 
 def load_and_split(path, n_heldout):
     """Set users aside to validate, and as many for the test; None is a tenth each."""
+    if (path / SPLIT_FILES["X_train"]).exists():
+        split = Bunch(
+            **{part: csr_array(load_npz(path / f)) for part, f in SPLIT_FILES.items()}
+        )
+        held_out_users = split.X_val + split.y_val, split.X_test + split.y_test
+        print_sizes(vstack([split.X_train, *held_out_users]), split)
+        return split
     X = load_interactions(path)
     if n_heldout is None:
         n_heldout = X.shape[0] // 10

@@ -11,7 +11,7 @@ from scipy.stats import t
 from sklearn.utils import Bunch
 
 import sklearn_recvae
-from sklearn_recvae import EASERecommender
+from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.metrics import ndcg_at_k
 from sklearn_recvae.model_selection import strong_generalization_split
@@ -175,26 +175,43 @@ def test_baselines_go_on_where_they_were(tmp_path):
 
 def test_blending_goes_on_where_it_was(tmp_path):
     X, _, _ = make_interactions(160, 40, n_groups=2, random_state=0)
-    save_npz(tmp_path / "X.npz", X)
+    split = strong_generalization_split(X, 20, 20, random_state=1)
+    names = ["train", "val_fold_in", "val_held_out", "test_fold_in", "test_held_out"]
+    parts = ["X_train", "X_val", "y_val", "X_test", "y_test"]
+    for name, part in zip(names, parts, strict=True):
+        save_npz(tmp_path / f"{name}.npz", split[part])
     results = tmp_path / "results"
-    options = ["--data", tmp_path / "X.npz", "--n-heldout", 20, "--seeds", 0]
+    options = ["--data", tmp_path, "--seeds", 0, 1]
+    options += ["--models", "RecVAE", "RecVAE, both"]
     options += ["--results", results, "--output", tmp_path / "blending.png"]
 
     printed, _ = run_script("blending.py", *options)
-    assert "weights learned" in printed
+    assert f"{X.nnz} interactions. 120 users are trained on" in printed
     assert (tmp_path / "blending.png").stat().st_size > 0
     before = times_of(results)
+    assert len(before) == 1 + 1 + 2 * 2
     again, _ = run_script("blending.py", *options)
     assert again == printed
     assert times_of(results) == before
 
-    run = json.loads(next(results.glob("blending-0-*.json")).read_text())
+    tuning = json.loads(next(results.glob("blending-regular*.json")).read_text())
     ease = json.loads(next(results.glob("blending-EASE-*.json")).read_text())
-    regularization = ease["settings"]["regularization"][np.argmax(ease["validation"])]
-    split = strong_generalization_split(X, 20, 20, random_state=98765)
+    regularization = ease["settings"]["regularization"]
+    tried = tuning["settings"]["regularization"]
+    assert regularization == tried[np.argmax(tuning["validation"])]
     model = EASERecommender(regularization).fit(split.X_train)
     score = model.score(split.X_test, split.y_test)
-    assert np.mean(run["EASE"]["test"]["NDCG@100"]) == pytest.approx(score, abs=1e-5)
+    assert np.mean(ease["test"]["NDCG@100"]) == pytest.approx(score, abs=1e-5)
+    for file in results.glob("blending-RecVAE-1-*.json"):
+        run = json.loads(file.read_text())
+        recvae = RecVAERecommender(**run["settings"]["recvae"])
+        blend = BlendedRecommender([("recvae", recvae), ("ease", model)])
+        weight = run["weight"]
+        blend.set_params(weights=[weight, 1 - weight])
+        blend.fit(split.X_train, X_val=split.X_val, y_val=split.y_val)
+        score = blend.score(split.X_test, split.y_test)
+        (blended,) = (m for name, m in run["models"].items() if name.endswith("EASE"))
+        assert np.mean(blended["test"]["NDCG@100"]) == pytest.approx(score, abs=1e-5)
 
 
 def test_baselines_are_tuned_by_validation_alone(tmp_path, monkeypatch):
