@@ -46,11 +46,13 @@ def implicit_slim(embeddings, X, *, regularization, min_count):
     I. Shenbin, S. I. Nikolenko (2024). ImplicitSLIM and How it Improves
     Embedding-based Collaborative Filtering. ICLR 2024.
     """
-    matrix = X.to_sparse_csr(torch.float64)  # (n_users, n_items)
+    # Apple's GPUs have no float64.
+    device = "cpu" if embeddings.device.type == "mps" else embeddings.device
+    matrix = X.to_sparse_csr(torch.float64, device)  # (n_users, n_items)
     items, values = matrix.col_indices(), matrix.values()
     n_items = len(embeddings)
     frequent = torch.bincount(items, minlength=n_items) >= min_count
-    anchors = embeddings.double() * frequent[:, None]  # A (n_items, width)
+    anchors = embeddings.to(device, torch.float64) * frequent[:, None]  # A
     gram_diagonal = torch.bincount(items, values.square(), n_items) + regularization
 
     def multiply_gram(factor):
@@ -65,4 +67,4 @@ def implicit_slim(embeddings, X, *, regularization, min_count):
     inner.diagonal().add_(1)
     target = anchors.T @ anchors  # A' W
     solution = torch.linalg.solve(inner, target)
-    return (smoothed @ solution).to(embeddings.dtype)
+    return (smoothed @ solution).to(embeddings)

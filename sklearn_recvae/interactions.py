@@ -321,12 +321,11 @@ class InteractionTensors:
             totals=self._totals[users],
         )
 
-    def to_sparse_csr(self, dtype):
+    def to_sparse_csr(self, dtype, device):
         """Give the matrix as a sparse tensor of torch."""
+        arrays = self._indptr, self._items.long(), self._values.to(device, dtype)
         return torch.sparse_csr_tensor(
-            self._indptr,
-            self._items.long(),
-            self._values.to(dtype),
+            *(array.to(device) for array in arrays),
             self.shape,
             check_invariants=False,
         )

@@ -4,16 +4,18 @@ import pickle
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array, load_npz
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, KFold
 
 from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender, blend
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.metrics import ndcg_at_k
 from sklearn_recvae.model_selection import holdout_interactions
+from sklearn_recvae.ranking import rank_scores
 
 X, _, _ = make_interactions(160, 30, n_groups=3, mean_interactions=8, random_state=0)
 X_train, X_val = X[:120], X[120:]
@@ -213,6 +215,29 @@ def test_search_over_weights_and_a_parameter_of_a_part():
     assert results[(1, 0), 5] == results[(1, 0), 50]
     assert results[(0, 1), 5] != results[(0, 1), 50]
     assert model.estimators[1][1].regularization == 20
+
+
+def test_search_on_real_data(data_dir):
+    X = csr_array(load_npz(data_dir / "ml-latest-small" / "interactions.npz"))
+    X = X[:, X.sum(axis=0) >= 20]
+    grid = {"weights": [[1, 0], [0.3, 0.7]], "ease__regularization": [30, 300]}
+    cv = KFold(3, shuffle=True, random_state=0)
+    model = BlendedRecommender(parts())
+    search = GridSearchCV(model, grid, cv=cv, error_score="raise").fit(X)
+    results = search.cv_results_
+    # One of them again, from the scores of parts that are fitted alone.
+    place = results["params"].index(
+        {"ease__regularization": 300, "weights": [0.3, 0.7]}
+    )
+    for fold, (train, test) in enumerate(cv.split(X)):
+        of_parts = [recvae().fit(X[train]), EASERecommender(300).fit(X[train])]
+        fold_in, held_out = holdout_interactions(X[test])
+        scores = np.tensordot(
+            [0.3, 0.7], [plain_scores(part, fold_in) for part in of_parts], 1
+        )
+        expected = ndcg_at_k(held_out, rank_scores(scores, fold_in, 100), 100)
+        score = results[f"split{fold}_test_score"][place]
+        assert score == pytest.approx(expected, abs=1e-4)
 
 
 def test_parameters_of_parts():
