@@ -4,7 +4,6 @@ from numbers import Real
 
 import numpy as np
 import torch
-from scipy.linalg.lapack import dpotrf, dpotri
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_is_fitted
@@ -23,6 +22,9 @@ from sklearn_recvae.ranking import mask_entries, top_k
 
 # Memory for what is computed of a few rows at a time, in bytes.
 BLOCK_BYTES = 64 * 2**20
+# Rows in one step of the inversion: the fewer, the less is computed twice; the more,
+# the fewer passes over the matrix.
+N_PIVOTS = 256
 
 
 class EASERecommender(RecommenderMixin, BaseEstimator):
@@ -223,7 +225,6 @@ def _item_weights(X, regularization):
 def _inverse_gram(X, regularization):
     """Invert X'X + regularization I, in place; only the lower half is meaningful."""
     n_items = X.shape[1]
-    # In column order, in which LAPACK works in place.
     gram = np.empty((n_items, n_items), order="F")
     X = X.astype(np.float64)
     X_transposed = X.T.tocsr()
@@ -231,19 +232,47 @@ def _inverse_gram(X, regularization):
         # Rows of a symmetric matrix are its columns.
         gram[:, begin:end] = (X_transposed[begin:end] @ X).toarray().T
     gram.flat[:: n_items + 1] += regularization
-    factor, failed = dpotrf(gram, lower=1, overwrite_a=1)
-    if not failed:
-        inverse, failed = dpotri(factor, lower=1, overwrite_c=1)
-    if failed:
+    if not _invert(torch.from_numpy(gram)):
         raise ValueError(
             f"With regularization={regularization!r} the matrix to be inverted is "
             "singular to working precision. Raise regularization."
         )
-    return inverse
+    return gram
+
+
+def _invert(matrix):
+    """Invert a positive definite matrix in place; return whether that is possible.
+
+    Only the lower half is read and meaningful afterwards. These are Gauss-Jordan steps
+    with blocks for pivots, which products of matrices do most of the work for. LAPACK's
+    own way, dpotrf and dpotri, ends the process by a segmentation fault for 24,000 rows
+    in the OpenBLAS of SciPy 1.17 with more than one thread.
+    """
+    blocks = list(_blocks(len(matrix), N_PIVOTS))
+    for begin, end in blocks:
+        # What is above the diagonal is to the left of it too.
+        column = torch.cat([matrix[begin:end, :begin].T, matrix[begin:, begin:end]])
+        square = column[begin:end].tril()  # (n_pivots, n_pivots)
+        factor, failed = torch.linalg.cholesky_ex(square)
+        if failed:
+            return False
+        inverse = torch.cholesky_inverse(factor)
+        scaled = column @ inverse  # (n_rows, n_pivots)
+        for first, last in blocks:
+            part = matrix[first:, first:last]
+            part.addmm_(column[first:], scaled[first:last].T, alpha=-1)
+        matrix[begin:end, :begin] = scaled[:begin].T
+        matrix[end:, begin:end] = scaled[end:]
+        matrix[begin:end, begin:end] = -inverse
+    matrix.neg_()
+    return True
 
 
 def _row_blocks(n_items):
     """Yield begin and end of blocks of rows whose float64 numbers fit into memory."""
-    size = max(1, BLOCK_BYTES // (8 * n_items))
+    return _blocks(n_items, max(1, BLOCK_BYTES // (8 * n_items)))
+
+
+def _blocks(n_items, size):
     for begin in range(0, n_items, size):
         yield begin, min(begin + size, n_items)

@@ -3,6 +3,7 @@ import pickle
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, KFold
@@ -52,6 +53,23 @@ def test_weights_do_not_depend_on_the_size_of_blocks(X, model, n_rows, monkeypat
     monkeypatch.setattr(ease, "BLOCK_BYTES", 8 * X.shape[1] * n_rows)
     blocked = EASERecommender(regularization=7).fit(X)
     np.testing.assert_array_equal(blocked.weights_, model.weights_)
+
+
+@pytest.mark.parametrize("n_pivots", [1, 5, 22, 23, 40])
+def test_inverse_by_steps_of_any_size(n_pivots, monkeypatch):
+    monkeypatch.setattr(ease, "N_PIVOTS", n_pivots)
+    root = np.random.default_rng(0).normal(size=(23, 30))
+    matrix = root @ root.T
+    inverse = torch.from_numpy(np.asfortranarray(matrix))
+    inverse += torch.triu(torch.full_like(inverse, torch.nan), 1)  # is not read
+    assert ease._invert(inverse)
+    expected = np.tril(np.linalg.inv(matrix))
+    np.testing.assert_allclose(inverse.tril(), expected, rtol=1e-9, atol=1e-12)
+    # Its last row is the sum of two others.
+    matrix[-1] = matrix[0] + matrix[1]
+    matrix[:, -1] = matrix[:, 0] + matrix[:, 1]
+    matrix[-1, -1] = matrix[-1, 0] + matrix[-1, 1] - 1e-9
+    assert not ease._invert(torch.from_numpy(matrix))
 
 
 def test_predict_is_the_row_times_the_weights(X, model):
