@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, _fit_context, clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import FeatureUnion
 from sklearn.utils import Bunch, check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import _BaseComposition
@@ -320,6 +321,10 @@ default=None
     def _set_parts(self, names, parts):
         self.estimators_ = parts
         self.named_estimators_ = Bunch(**dict(zip(names, parts, strict=True)))
+
+    def _sk_visual_block_(self):
+        # The parts stand beside each other in a diagram, as in scikit-learn's union.
+        return FeatureUnion(self.estimators)._sk_visual_block_()
 
     def _part_scorers(self):
         return [_standardized_scorer(part) for part in self.estimators_]

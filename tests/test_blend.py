@@ -10,6 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.utils import estimator_html_repr
 
 from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender, blend
 from sklearn_recvae.datasets import make_interactions
@@ -292,3 +293,15 @@ def test_bad_parameters(params, message):
     with pytest.raises(ValueError, match=message):
         model.fit(X_train)
     assert not hasattr(model, "n_features_in_")
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_a_diagram_shows_the_parts(model, fitted):
+    blend = model if fitted else BlendedRecommender(parts(), weights=[3, 1])
+    html = estimator_html_repr(blend)
+    for shown in ("recvae", "RecVAERecommender", "ease", "EASERecommender"):
+        assert f">{shown}<" in html
+
+
+def test_a_diagram_of_a_blend_without_parts_is_one_box():
+    assert "BlendedRecommender" in estimator_html_repr(BlendedRecommender([]))
