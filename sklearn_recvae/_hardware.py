@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from sklearn_recvae.kernels import onednn_multiplies
+
 
 def resolve_device(device):
     """Turn the parameter `device` into a torch device that exists.
@@ -69,10 +71,11 @@ def _has_native_bfloat16(device):
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        # A public query exists only in recent versions of torch; without it the
+        # What the processor has helps only if the library that multiplies makes use of
+        # it. A public query exists only in recent versions of torch; without it the
         # answer "no" costs speed, not correctness.
         capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-        return any(
+        return onednn_multiplies(torch.bfloat16) and any(
             capabilities.get(name, False)
             for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
         )

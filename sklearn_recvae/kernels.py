@@ -4,6 +4,8 @@ A dense ``(batch, n_items)`` input never exists, and of the ``(batch, n_items)``
 logits only a block of rows at a time. All functions work in any floating dtype.
 """
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
@@ -18,6 +20,23 @@ BLOCK_BYTES = {"cpu": 24 * 2**20, "cuda": 2**30, "mps": 2**28}
 _ONEDNN_LINEAR = None
 if torch.backends.mkldnn.is_available():
     _ONEDNN_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+
+
+@functools.cache
+def onednn_multiplies(dtype):
+    """Whether oneDNN has a product of this dtype on this processor; a tiny one tells.
+
+    Of bfloat16 it has none where the processor, or ``ONEDNN_MAX_CPU_ISA``, is below
+    AVX-512.
+    """
+    if _ONEDNN_LINEAR is None:
+        return False
+    ones = torch.ones(1, 1, dtype=dtype, device="cpu")
+    try:
+        _ONEDNN_LINEAR(ones, ones, ones[0], "none", [], "")
+    except RuntimeError:
+        return False
+    return True
 
 
 def product(a, b, bias=None):
@@ -39,7 +58,7 @@ def product(a, b, bias=None):
     """
     # Of two bfloat16 matrices torch's own product is oneDNN's, unless there is a bias.
     dtypes = [torch.float32] if bias is None else [torch.float32, torch.bfloat16]
-    if _ONEDNN_LINEAR and a.device.type == "cpu" and a.dtype in dtypes:
+    if a.device.type == "cpu" and a.dtype in dtypes and onednn_multiplies(a.dtype):
         return _ONEDNN_LINEAR(a, b, bias, "none", [], "")
     return a @ b.T if bias is None else torch.addmm(bias, a, b.T)
 

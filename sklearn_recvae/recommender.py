@@ -148,7 +148,8 @@ class RecVAERecommender(LatentRecommenderMixin, CallbackSupportMixin, BaseEstima
     precision : {"auto", "float32", "mixed"}, default="auto"
         What the large matrix products of training are computed in. "mixed" is
         bfloat16 for these and float32 for all else; "auto" is mixed where the
-        hardware has native bfloat16. Everything but training is float32.
+        hardware has native bfloat16 and torch makes use of it. Everything but
+        training is float32.
     random_state : int, RandomState instance or None, default=None
         Seeds initial weights, order of users, noise and samples. Pass an int for
         results that can be reproduced on the same machine.

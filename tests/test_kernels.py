@@ -1,9 +1,15 @@
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import sklearn_recvae
+from sklearn_recvae import _hardware
 from sklearn_recvae.interactions import InteractionTensors, as_csr
 from sklearn_recvae.kernels import (
     _row_maxima,
@@ -15,6 +21,7 @@ from sklearn_recvae.kernels import (
 )
 
 CPU = torch.device("cpu")
+PROJECT = Path(sklearn_recvae.__file__).parents[1]
 
 
 def make_batch(n_users, n_items, density=0.3, seed=0):
@@ -63,6 +70,42 @@ def test_product_equals_matmul(shape, dtype):
         expected = a.double() @ b.double().T + (0 if c is None else c.double())
         assert got.dtype == dtype
         torch.testing.assert_close(got.double(), expected, rtol=bound, atol=bound * 9)
+
+
+OLD_PROCESSOR = """
+import numpy as np
+import torch
+from sklearn_recvae import RecVAERecommender
+from sklearn_recvae._hardware import resolve_matmul_dtype
+
+assert resolve_matmul_dtype("auto", torch.device("cpu")) == torch.float32
+sizes = dict(latent_dim=2, hidden_dim=4, max_iter=1, random_state=0)
+model = RecVAERecommender(**sizes, precision="mixed").fit(np.eye(5))
+assert np.isfinite(model.predict(np.eye(5))).all()
+"""
+
+
+def test_mixed_precision_without_avx512():
+    environment = {"ONEDNN_MAX_CPU_ISA": "AVX2", "PYTHONPATH": str(PROJECT)}
+    done = subprocess.run(
+        [sys.executable, "-c", OLD_PROCESSOR],
+        env={**os.environ, **environment},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("multiplies", [True, False])
+def test_auto_precision_is_what_the_product_can_do(multiplies, monkeypatch):
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False
+    )
+    monkeypatch.setattr(_hardware, "onednn_multiplies", lambda dtype: multiplies)
+    expected = torch.bfloat16 if multiplies else torch.float32
+    assert _hardware.resolve_matmul_dtype("auto", CPU) == expected
+    assert _hardware.resolve_matmul_dtype("mixed", CPU) == torch.bfloat16
 
 
 def test_linear_gradcheck_and_mixed_precision():
