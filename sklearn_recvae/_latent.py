@@ -82,8 +82,8 @@ sparse matrix} of shape (n_users, n_items), default=None
         Raises
         ------
         ValueError
-            If X does not fit the model, a matrix does not fit X, `k` is not positive,
-            or an item index is out of range.
+            If X does not fit the model, a matrix does not fit X or names its columns
+            differently, `k` is not positive, or an item index is out of range.
         """
         rng = check_random_state(random_state) if sample else None
         recommended, scores = self._recommend(

@@ -13,6 +13,7 @@ from sklearn_recvae._saving import load_estimator, save_estimator
 from sklearn_recvae._validation import check_candidates, check_items_of_users
 from sklearn_recvae.interactions import (
     InteractionTensors,
+    check_columns,
     check_interactions,
     keep_columns,
     remove_pairs,
@@ -114,14 +115,15 @@ sparse matrix} of shape (n_users, n_items), default=None
         Raises
         ------
         ValueError
-            If X does not fit the model, a matrix does not fit X, `k` is not positive,
-            or an item index is out of range.
+            If X does not fit the model, a matrix does not fit X or names its columns
+            differently, `k` is not positive, or an item index is out of range.
         """
         recommended, scores = self._recommend(X, k, exclude_seen, items, exclude_items)
         return (recommended, scores) if return_scores else recommended
 
     def _recommend(self, X, k, exclude_seen, items, exclude_items, rng=None):
         check_is_fitted(self)
+        check_columns(self, X, {"items": items, "exclude_items": exclude_items})
         X = check_interactions(self, X, reset=False)
         candidates, allowed, excluded = check_candidates(items, exclude_items, X.shape)
         tensors = InteractionTensors(X, self._device)
@@ -241,9 +243,11 @@ sparse matrix} of shape (n_users, n_items), default=None
         Raises
         ------
         ValueError
-            If `X` and `y` overlap, or if no user can be evaluated.
+            If `X` and `y` overlap or name their columns differently, or if no user can
+            be evaluated.
         """
         check_is_fitted(self)
+        check_columns(self, X, {"y": y})
         X = check_interactions(self, X, reset=False)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)

@@ -25,7 +25,12 @@ from sklearn_recvae._validation import (
     check_validation,
     hold_out_users,
 )
-from sklearn_recvae.interactions import Batch, InteractionTensors, check_interactions
+from sklearn_recvae.interactions import (
+    Batch,
+    InteractionTensors,
+    check_columns,
+    check_interactions,
+)
 from sklearn_recvae.metrics import ndcg_at_k
 from sklearn_recvae.ranking import block_users, mask_entries, top_k
 
@@ -155,6 +160,7 @@ default=None
         X = check_interactions(self, X, reset=True)
         check_has_interactions(X)
         self._check_frozen_parts()
+        check_columns(self, X_val, {"y_val": y_val})
         if X_val is not None:
             X_val = check_interactions(self, X_val, reset=False)
         elif weights is None and y_val is None:

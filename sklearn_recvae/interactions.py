@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array, issparse
 from sklearn.utils import check_array
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import _get_feature_names, validate_data
 
 # What scikit-learn's validators are asked for. float32 is what is computed in.
 _CHECKS = {"accept_sparse": "csr", "dtype": np.float32, "ensure_non_negative": True}
@@ -61,6 +61,39 @@ def check_interactions(estimator, X, *, reset):
     return _canonical(
         validate_data(estimator, _check_and_cast_sparse(X), reset=reset, **_CHECKS)
     )
+
+
+def check_columns(estimator, X, matrices):
+    """Raise a ValueError if data frames have not the columns of X, in the same order.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        Its ``feature_names_in_`` are the names of the columns; without them those of X
+        are, if it has any.
+    X : {array-like, sparse matrix} of shape (n_users, n_items)
+        As the caller gave it.
+    matrices : dict
+        What has a column for each of X's, or is something else, by the names of the
+        parameters. Only data frames are looked at.
+    """
+    names = getattr(estimator, "feature_names_in_", None)
+    if names is None:
+        names = _get_feature_names(X)
+    if names is None:
+        return
+    for parameter, matrix in matrices.items():
+        own_names = _get_feature_names(matrix)
+        if own_names is None:
+            continue
+        # Another number of them is refused by the check of shapes.
+        for place, (own, name) in enumerate(zip(own_names, names, strict=False)):
+            if own != name:
+                raise ValueError(
+                    f"Column {place} of {parameter} is named {own!r}, expected "
+                    f"{name!r}. The columns must be the items of the estimator, in the "
+                    "same order."
+                )
 
 
 def _check_and_cast_sparse(X):

@@ -5,9 +5,9 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_sample_weight, _get_feature_names
 
-from sklearn_recvae.interactions import as_csr
+from sklearn_recvae.interactions import as_csr, check_columns
 from sklearn_recvae.model_selection import split_or_check_held_out
 from sklearn_recvae.ranking import rank_scores
 
@@ -236,6 +236,7 @@ class _RankingScorer:
         )
 
     def __call__(self, estimator, X, y=None, sample_weight=None):
+        check_columns(estimator, X, {"X": X, "y": y})
         fold_in, held_out = split_or_check_held_out(
             as_csr(X, name="X"),
             y,
@@ -258,9 +259,7 @@ class _RankingScorer:
 def _predict_scores(estimator, X, *, like):
     """Scores of one block of users, checked to be one per item."""
     # Fitted on a data frame, an estimator expects its column names again.
-    is_frame = hasattr(like, "iloc")
-    as_given = type(like)(X.toarray(), columns=like.columns) if is_frame else X
-    scores = np.asarray(estimator.predict(as_given))
+    scores = np.asarray(estimator.predict(_convert(X, like)))
     if scores.shape != X.shape:
         raise ValueError(
             f"{type(estimator).__name__}.predict returned an array of shape "
@@ -275,6 +274,19 @@ def _predict_scores(estimator, X, *, like):
         )
     # Counts are scores too, but have no -inf to mask with.
     return scores.astype(np.result_type(scores, np.float32), copy=False)
+
+
+def _convert(X, like):
+    """Make a data frame of a matrix, if `like` is one, with the same columns."""
+    if hasattr(like, "iloc"):  # of pandas, where names may be no strings
+        return type(like)(X.toarray(), columns=like.columns)
+    names = _get_feature_names(like)
+    if names is None:
+        return X
+    import narwhals
+
+    backend = narwhals.from_native(like).implementation
+    return narwhals.from_numpy(X.toarray(), list(names), backend=backend).to_native()
 
 
 def _find_hits(y_true, y_rank, k):

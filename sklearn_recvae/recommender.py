@@ -48,7 +48,11 @@ from sklearn_recvae._validation import (
     check_validation,
     hold_out_users,
 )
-from sklearn_recvae.interactions import InteractionTensors, check_interactions
+from sklearn_recvae.interactions import (
+    InteractionTensors,
+    check_columns,
+    check_interactions,
+)
 from sklearn_recvae.network import build_recvae, rebuild_recvae, training_bytes
 from sklearn_recvae.training import Trainer, auto_batch_size, train
 
@@ -342,6 +346,7 @@ default=None
         """
         continued = self.warm_start and hasattr(self, "module_")
         X = self._check_training_interactions(X, reset=not continued)
+        check_columns(self, X_val, {"y_val": y_val})
         if X_val is not None:
             X_val = check_interactions(self, X_val, reset=False)
         module = copy.deepcopy(self.module_) if continued else None

@@ -465,6 +465,29 @@ def test_scorer_gives_an_estimator_its_column_names_back():
     assert ranking_scorer()(estimator, sparse_frame) == expected
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_scorer_of_frames(library):
+    library = pytest.importorskip(library)
+    X = taste_matrix()
+
+    def frame(array, columns=range(30)):
+        return library.DataFrame({f"item {i}": array[:, i] for i in columns})
+
+    fold_in, held_out = (half.toarray() for half in holdout_interactions(X))
+    estimator = Popularity().fit(frame(X))
+    assert len(estimator.feature_names_in_) == 30
+    expected = ranking_scorer()(Popularity().fit(X), fold_in, held_out)
+    assert ranking_scorer()(estimator, frame(fold_in), frame(held_out)) == expected
+    for X_columns, y_columns, name in (
+        (range(30), range(29, -1, -1), "y"),
+        (range(29, -1, -1), range(30), "X"),
+    ):
+        with pytest.raises(ValueError, match=f"Column 0 of {name} is named 'item 29'"):
+            ranking_scorer()(
+                estimator, frame(fold_in, X_columns), frame(held_out, y_columns)
+            )
+
+
 def test_scorer_repr_pickle_copy():
     scorer = ranking_scorer("recall", 7, fraction=0.4, random_state=2)
     text = "ranking_scorer(metric='recall', k=7, fraction=0.4, random_state=2)"

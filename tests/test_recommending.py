@@ -6,9 +6,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import coo_array, csr_array, random_array
+from sklearn.base import clone
 
-from sklearn_recvae import EASERecommender, RecVAERecommender, inference, ranking
+from sklearn_recvae import (
+    BlendedRecommender,
+    EASERecommender,
+    RecVAERecommender,
+    inference,
+    ranking,
+)
 from sklearn_recvae.datasets import make_interactions
+from sklearn_recvae.model_selection import holdout_interactions
 
 N_USERS, N_ITEMS = 40, 30
 X, _, _ = make_interactions(N_USERS, N_ITEMS, random_state=0)
@@ -193,3 +201,75 @@ def test_samples_are_of_the_posterior(recvae):
 def test_linear_model_has_nothing_to_sample():
     with pytest.raises(TypeError, match="sample"):
         EASERecommender().fit(X).recommend(X, sample=True)
+
+
+def frames_of(library):
+    """Give a function that makes a frame, and the columns of X as one of those."""
+    library = pytest.importorskip(library)
+    names = [f"item {i}" for i in range(N_ITEMS)]
+
+    def frame(array, names=names):
+        columns = dict(zip(names, np.asarray(array, dtype=np.float32).T, strict=True))
+        return library.DataFrame(columns)
+
+    return frame, names
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_columns_of_frames_are_those_of_x_in_the_same_order(library):
+    frame, names = frames_of(library)
+    fold_in, held_out = (half.toarray() for half in holdout_interactions(X))
+    pairs = np.zeros((N_USERS, N_ITEMS))
+    pairs[:, 3] = 1
+    model = EASERecommender().fit(frame(X.toarray()))
+    lists = model.recommend(frame(fold_in), k=N_ITEMS, exclude_items=frame(pairs))
+    assert not (lists == 3).any()
+    assert (model.recommend(frame(fold_in), 1, items=frame(pairs)) <= 3).all()
+    score = model.score(frame(fold_in), frame(held_out))
+    assert score == model.score(frame(fold_in), held_out)  # arrays have no names
+
+    for parameter in ("items", "exclude_items"):
+        other = {parameter: frame(pairs, names[::-1])}
+        message = f"Column 0 of {parameter} is named 'item 29', expected 'item 0'"
+        with pytest.raises(ValueError, match=message):
+            model.recommend(frame(fold_in), **other)
+    with pytest.raises(ValueError, match="Column 0 of y is named 'item 29', expected"):
+        model.score(frame(fold_in), frame(held_out, names[::-1]))
+    # The names of the fit count for a matrix without any.
+    with pytest.raises(ValueError, match="Column 2 of y is named 'new', expected"):
+        model.score(fold_in, frame(held_out, [*names[:2], "new", *names[3:]]))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.filterwarnings("ignore:X has feature names, but:UserWarning")
+def test_columns_of_frames_without_names_in_fit(library):
+    frame, names = frames_of(library)
+    fold_in, held_out = (half.toarray() for half in holdout_interactions(X))
+    model = EASERecommender().fit(X)
+    score = model.score(frame(fold_in), frame(held_out))
+    assert score == model.score(fold_in, held_out)
+    with pytest.raises(ValueError, match="Column 0 of y is named 'item 29', expected"):
+        model.score(frame(fold_in), frame(held_out, names[::-1]))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        RecVAERecommender(2, hidden_dim=4, max_iter=1),
+        BlendedRecommender([("ease", EASERecommender())], weights="auto"),
+    ],
+)
+def test_columns_of_validation_are_those_of_x_in_the_same_order(library, model):
+    frame, names = frames_of(library)
+    fold_in, held_out = (half.toarray() for half in holdout_interactions(X))
+    model = clone(model).fit(
+        frame(X.toarray()), X_val=frame(fold_in), y_val=frame(held_out)
+    )
+    assert model.best_score_ > 0
+    with pytest.raises(ValueError, match="Column 0 of y_val is named 'item 29'"):
+        model.fit(
+            frame(X.toarray()),
+            X_val=frame(fold_in),
+            y_val=frame(held_out, names[::-1]),
+        )
