@@ -16,12 +16,14 @@ import numpy as np
 import torch
 
 import sklearn_recvae
-from sklearn_recvae._files import read_file, write_file
+from sklearn_recvae._files import check_fields, read_file, write_file
 from sklearn_recvae._saving import as_json
-from sklearn_recvae._state import restore_state, state_to_arrays
+from sklearn_recvae._state import restore_training, state_to_arrays
 
 KIND = "checkpoint"
 N_KEPT = 2
+
+_CONTENT = {"seed": (int,), "fingerprint": (dict,), "iteration": (int,)}
 
 # Parameters that may change when a fit goes on.
 _FREE_PARAMETERS = {"max_iter", "verbose"}
@@ -103,8 +105,7 @@ class CheckpointFolder:
         self._content = {"seed": seed, "fingerprint": fingerprint}
         if before is not None:
             self._check_same_fit(before, fingerprint, estimator.max_iter)
-            restore_state(state, self._arrays)
-            progress.restore(self._arrays)
+            restore_training(state, progress, before["iteration"], self._arrays)
         self._arrays = None  # the memory
 
     def save(self, state, progress):
@@ -129,7 +130,7 @@ class CheckpointFolder:
         """Read the newest file that is whole; None and None if there is none."""
         for file in reversed(self._files()):
             try:
-                return read_file(file, KIND)
+                return _read(file)
             except ValueError as error:
                 warnings.warn(
                     f"{error} The last good checkpoint before it is used.", stacklevel=2
@@ -225,6 +226,15 @@ def make_fingerprint(estimator, seed, matrices, module, matmul_dtype):
         "version of torch": str(torch.__version__),
         "version of sklearn_recvae": sklearn_recvae.__version__,
     }
+
+
+def _read(file):
+    content, arrays = read_file(file, KIND)
+    try:
+        check_fields(content, _CONTENT)
+    except ValueError as error:
+        raise ValueError(f"{file} is whole, but no checkpoint: {error}.") from None
+    return content, arrays
 
 
 def _digest_matrix(X):

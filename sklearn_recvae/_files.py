@@ -9,6 +9,7 @@ refused.
 import hashlib
 import json
 import os
+import reprlib
 import secrets
 import zlib
 from pathlib import Path
@@ -21,6 +22,7 @@ FORMAT_VERSION = 1
 _HEADER = "header.json"
 _MAX_HEADER_BYTES = 1 << 20
 _NPY_HEADER_BYTES = 1 << 10  # more than numpy writes before the numbers
+_CHUNK = 1 << 20  # what is worked on at once in arrays of any size
 _DTYPES = {"float32", "float64", "int64", "int32", "uint8"}
 
 # What a damaged file can raise, in the zip, in the header or in an array.
@@ -186,8 +188,28 @@ def _describe(array):
     }
 
 
+def check_fields(fields, types):
+    """Raise a ValueError unless these are the fields, of these types.
+
+    Parameters
+    ----------
+    fields : object
+        From the JSON of a file.
+    types : dict of tuple of type
+        Of each field.
+    """
+    if type(fields) is not dict or fields.keys() != types.keys():
+        raise ValueError(
+            f"there are fields {reprlib.repr(fields)}, expected {', '.join(types)}"
+        )
+    for name, value in fields.items():
+        if type(value) not in types[name]:  # True is an int for isinstance
+            expected = " or ".join(each.__name__ for each in types[name])
+            raise ValueError(f"{name} is {reprlib.repr(value)}, expected {expected}")
+
+
 def check_arrays(arrays, expected):
-    """Raise a ValueError unless these are the arrays, and their numbers are finite.
+    """Raise a ValueError unless these are the arrays.
 
     Parameters
     ----------
@@ -196,9 +218,28 @@ def check_arrays(arrays, expected):
     expected : dict of (dtype, tuple)
         Dtype and shape of each.
     """
-    got = {name: (array.dtype, array.shape) for name, array in arrays.items()}
-    if got != expected:
-        raise ValueError(f"arrays are {got}, expected {expected}")
+    for name in {**expected, **arrays}:
+        if name not in arrays:
+            raise ValueError(f"there is no array {name}")
+        if name not in expected:
+            raise ValueError(f"there is an array {name}, which nothing needs")
+        got = (arrays[name].dtype, arrays[name].shape)
+        if got != expected[name]:
+            raise ValueError(
+                f"{name} has dtype and shape {got}, expected {expected[name]}"
+            )
+
+
+def check_finite(arrays):
+    """Raise a ValueError unless all numbers of the arrays are finite.
+
+    Parameters
+    ----------
+    arrays : dict of ndarray
+        From a file.
+    """
     for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise ValueError(f"{name} has numbers that are not finite")
+        flat = array.reshape(-1)
+        for begin in range(0, len(flat), _CHUNK):  # not a bool for each at once
+            if not np.isfinite(flat[begin : begin + _CHUNK]).all():
+                raise ValueError(f"{name} has numbers that are not finite")

@@ -11,7 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from sklearn_recvae._files import check_arrays, check_finite
 from sklearn_recvae.optimizers import InputAdam
+
+# What is recorded of each iteration.
+RECORD = ("likelihood", "kl", "validation_score", "seconds")
 
 
 class TrainingState(NamedTuple):
@@ -100,6 +104,67 @@ def restore_state(state, arrays):
             moments.setdefault(int(number), {})[moment] = tensor
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def restore_training(state, progress, n_iterations, arrays):
+    """Put state and progress to where those of a checkpoint are.
+
+    Parameters
+    ----------
+    state : TrainingState
+        New, changed in place.
+    progress : Progress
+        New, of the same module, changed in place.
+    n_iterations : int
+        How many there were, at least 1.
+    arrays : dict of ndarray
+        From `state_to_arrays` and `Progress.to_arrays`, through a file.
+
+    Raises
+    ------
+    ValueError
+        If these are not the arrays of such a training. Nothing is changed then.
+    """
+    of_progress = progress.describe_arrays(n_iterations, arrays)
+    check_arrays(arrays, _describe_state(state) | of_progress)
+    # Scores are NaN where there is no validation.
+    check_finite(
+        {name: each for name, each in arrays.items() if not name.startswith("history.")}
+    )
+    try:
+        torch.Generator(state.generator.device).set_state(
+            torch.from_numpy(arrays["generator"])
+        )
+    except RuntimeError as error:
+        raise ValueError(f"the generator has no state that is one: {error}") from error
+    restore_state(state, arrays)
+    progress.restore(arrays)
+
+
+def _describe_state(state):
+    """Give dtype and shape of what `state_to_arrays` gives after an iteration."""
+    tensors = {
+        **_prefixed("module.", state.module.state_dict()),
+        "input.mean": state.input_optimizer.mean,
+        "input.square": state.input_optimizer.square,
+        "input.n_steps": torch.tensor(0),
+        "generator": state.generator.get_state(),
+    }
+    for half, optimizer in _optimizers(state).items():
+        (group,) = optimizer.param_groups
+        for number, weight in enumerate(group["params"]):
+            moments = {"step": torch.tensor(0.0), "exp_avg": weight}
+            moments["exp_avg_sq"] = weight
+            tensors |= _prefixed(f"{half}.{number}.", moments)
+    return _describe(tensors)
+
+
+def _describe(tensors):
+    """Give dtype and shape of the arrays that tensors become."""
+    return {
+        name: (np.dtype(str(tensor.dtype).removeprefix("torch.")), tuple(tensor.shape))
+        for name, tensor in tensors.items()
+    }
 
 
 def _optimizers(state):
@@ -200,6 +265,29 @@ class Progress:
             if self.best_iteration < len(self.history):
                 tensors |= _prefixed("best.", self._best_weights)
         return arrays | {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+
+    def describe_arrays(self, n_iterations, arrays):
+        """Give dtype and shape of what `to_arrays` gave another one of the same kind.
+
+        It depends on which iteration was the best one; that is looked up in the arrays.
+        """
+        column = (np.dtype(np.float64), (n_iterations,))
+        described = {f"history.{name}": column for name in RECORD}
+        weights = _describe(self.module.state_dict())
+        if self.ema_decay:
+            described |= _prefixed("average.", weights)
+        if "best_iteration" in arrays:
+            best = {"best_iteration": (np.dtype(np.int64), ())}
+            check_arrays({"best_iteration": arrays["best_iteration"]}, best)
+            described |= best
+            if not 1 <= arrays["best_iteration"] <= n_iterations:
+                raise ValueError(
+                    f"the best iteration is {arrays['best_iteration']}, expected one "
+                    f"of {n_iterations}"
+                )
+            if arrays["best_iteration"] < n_iterations:
+                described |= _prefixed("best.", weights)
+        return described
 
     def restore(self, arrays):
         """Go to where another one was; what is trained is there already."""

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recvae._files import check_arrays
+from sklearn_recvae._files import check_arrays, check_finite
 from sklearn_recvae._hardware import available_memory
 from sklearn_recvae._recommending import (
     POSITIVE_INT,
@@ -177,6 +177,7 @@ class EASERecommender(RecommenderMixin, BaseEstimator):
     def _set_fitted(self, attributes, arrays):
         shape = (self.n_features_in_, self.n_features_in_)
         check_arrays(arrays, {"weights_": (np.dtype(np.float32), shape)})
+        check_finite(arrays)
         self.weights_ = arrays["weights_"]
 
     def _scorer(self, candidates, rng):

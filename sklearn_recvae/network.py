@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from sklearn_recvae._files import check_arrays
+from sklearn_recvae._files import check_arrays, check_finite
 from sklearn_recvae.kernels import linear, weighted_row_sums
 
 LAYER_NORM_EPS = 0.1
@@ -200,6 +200,7 @@ def rebuild_recvae(*args, weights):
             for name, weight in module.state_dict().items()
         },
     )
+    check_finite(weights)
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
     module.load_state_dict(tensors, assign=True)
     return module

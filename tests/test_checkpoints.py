@@ -14,6 +14,7 @@ from sklearn.model_selection import GridSearchCV
 
 import sklearn_recvae
 from sklearn_recvae import RecVAERecommender
+from sklearn_recvae._files import write_file
 from sklearn_recvae.datasets import make_interactions
 
 PROJECT = Path(sklearn_recvae.__file__).parents[1]
@@ -224,6 +225,14 @@ def test_both_files_damaged(tmp_path):
     assert_same_fit(model, recommender().fit(X_train))
 
 
+def test_file_with_another_content(tmp_path):
+    recommender(max_iter=2).fit(X_train, checkpoint=tmp_path)
+    write_file(tmp_path / "000003.checkpoint", "checkpoint", {"iteration": "3"}, {})
+    with pytest.warns(UserWarning, match="000003.* is whole, but no checkpoint"):
+        model = recommender().fit(X_train, checkpoint=tmp_path)
+    assert_same_fit(model, recommender().fit(X_train))
+
+
 def test_full_disk(tmp_path, monkeypatch):
     expected = recommender().fit(X_train)
     recommender(max_iter=1).fit(X_train, checkpoint=tmp_path / "first")
@@ -280,6 +289,7 @@ def test_interrupted_fit_can_be_used_and_goes_on(tmp_path, monkeypatch):
 SCRIPT = """
 import sys
 from sklearn_recvae import RecVAERecommender
+from sklearn_recvae._files import write_file
 from sklearn_recvae.datasets import make_interactions
 import torch
 

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from sklearn_recvae._state import (
+    RECORD,
+    Progress,
+    new_training_state,
+    restore_training,
+    state_to_arrays,
+)
+from sklearn_recvae.datasets import make_interactions
+from sklearn_recvae.network import build_recvae
+from sklearn_recvae.recommender import RecVAERecommender
+
+X, _, _ = make_interactions(40, 12, random_state=0)
+
+
+def new_training(ema_decay=0.5):
+    state = new_training_state(build_recvae(12, 3, 4, 2, True, seed=0), 0)
+    return state, Progress(state.module, ema_decay)
+
+
+@pytest.fixture(scope="module")
+def checkpoint():
+    """Arrays after two iterations, of which the first was the better one."""
+    state, progress = new_training()
+    estimator = RecVAERecommender(3, hidden_dim=4, n_hidden_layers=2)
+    estimator.n_features_in_ = 12
+    for score in (0.5, 0.25):
+        likelihood, kl = estimator._trainer(state, X, 0).run_iteration()
+        progress.average(state.module)
+        progress.add(dict(zip(RECORD, (likelihood, kl, score, 1.0), strict=True)))
+    return state_to_arrays(state) | progress.to_arrays()
+
+
+def to_arrays(state, progress):
+    arrays = state_to_arrays(state)
+    return arrays | (progress.to_arrays() if progress.history else {})
+
+
+def test_training_is_restored(checkpoint):
+    state, progress = new_training()
+    restore_training(state, progress, 2, checkpoint)
+    restored = to_arrays(state, progress)
+    assert restored.keys() == checkpoint.keys()
+    for name, array in checkpoint.items():
+        np.testing.assert_array_equal(restored[name], array)
+    assert progress.best_iteration == 1
+
+
+CHANGES = {
+    "nothing": lambda arrays: arrays.clear(),
+    "no generator": lambda arrays: arrays.pop("generator"),
+    "one more": lambda arrays: arrays.update(other=np.zeros(3)),
+    "no record": lambda arrays: arrays.pop("history.kl"),
+    "no best weights": lambda arrays: arrays.pop("best.decoder.bias"),
+    "no average": lambda arrays: arrays.pop("average.decoder.bias"),
+    "moments as integers": lambda arrays: arrays.update(
+        {"input.mean": arrays["input.mean"].astype(np.int64)}
+    ),
+    "moments of another shape": lambda arrays: arrays.update(
+        {"input.square": arrays["input.square"][:1]}
+    ),
+    "moments of Adam of another shape": lambda arrays: arrays.update(
+        {"decoder.0.exp_avg": np.zeros((1, 1), np.float32)}
+    ),
+    "weights that are NaN": lambda arrays: arrays.update(
+        {"module.decoder.bias": np.full(12, np.nan, np.float32)}
+    ),
+    "another number of steps": lambda arrays: arrays.update(
+        {"input.n_steps": np.array(2.5)}
+    ),
+    "the best of later": lambda arrays: arrays.update(best_iteration=np.array(3)),
+    "no best number": lambda arrays: arrays.update(best_iteration=np.array([1, 2])),
+    "another generator": lambda arrays: arrays.update(
+        generator=np.full_like(arrays["generator"], 255)
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_no_state_is_refused_before_anything_changes(change, checkpoint):
+    arrays = dict(checkpoint)
+    CHANGES[change](arrays)
+    state, progress = new_training()
+    before = to_arrays(state, progress)
+    with pytest.raises(ValueError):
+        restore_training(state, progress, 2, arrays)
+    after = to_arrays(state, progress)
+    assert before.keys() == after.keys()
+    for name, array in before.items():
+        np.testing.assert_array_equal(after[name], array)
+    assert progress.history == []
+    assert progress.best_iteration is None
+
+
+def test_number_of_iterations_must_be_that_of_the_history(checkpoint):
+    with pytest.raises(ValueError, match=r"history.likelihood has .* expected"):
+        restore_training(*new_training(), 3, checkpoint)
