@@ -60,6 +60,15 @@ def check_prior_weights(prior_weights):
         )
 
 
+def scale_weights(weights):
+    """Bring the largest weight to 1/2 or more, below 1, so that sums do not overflow.
+
+    By a power of two, which rounds nothing.
+    """
+    _, exponent = np.frexp(weights.max())
+    return np.ldexp(weights, -exponent)
+
+
 def hold_out_users(X, fraction, rng):
     """Split the rows of X at random into training and validation users."""
     n_users = X.shape[0]

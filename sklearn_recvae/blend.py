@@ -1,6 +1,7 @@
 """Several recommenders in one: a weighted sum of scores that are made comparable."""
 
-from itertools import product
+from itertools import combinations
+from math import comb
 from numbers import Real
 
 import numpy as np
@@ -24,6 +25,7 @@ from sklearn_recvae._validation import (
     check_has_interactions,
     check_validation,
     hold_out_users,
+    scale_weights,
 )
 from sklearn_recvae.interactions import (
     Batch,
@@ -36,6 +38,10 @@ from sklearn_recvae.ranking import block_users, mask_entries, top_k
 
 # Weights that are tried are multiples of one part of so many.
 N_STEPS = 10
+# More than these weightings take longer than fits do.
+MAX_WEIGHTINGS = 10_000
+# Scores that are standardised at a time; as float64 numbers they fit into the cache.
+CHUNK_SCORES = 1 << 16
 
 
 class BlendedRecommender(RecommenderMixin, _BaseComposition, BaseEstimator):
@@ -58,7 +64,8 @@ class BlendedRecommender(RecommenderMixin, _BaseComposition, BaseEstimator):
         Non-negative weights of the parts; they are divided by their sum. None weights
         all alike. "auto" takes the best of all multiples of one tenth by the
         NDCG@100 of held-out users: `X_val` in :meth:`fit`, or `validation_fraction`
-        of the users, on whom no part is then trained.
+        of the users, on whom no part is then trained. Up to 7 parts, beyond which
+        there are too many of them.
     validation_fraction : float, default=0.1
         Share of users to hold out in (0, 1). Used if ``weights="auto"`` and there is
         no `X_val`.
@@ -276,6 +283,13 @@ default=None
         if self.weights is None:
             return np.full(n_parts, 1 / n_parts)
         if isinstance(self.weights, str):  # "auto"
+            n_weightings = comb(N_STEPS + n_parts - 1, N_STEPS)
+            if n_weightings > MAX_WEIGHTINGS:
+                raise ValueError(
+                    f'weights="auto" would try {n_weightings} weightings of {n_parts} '
+                    f"parts, expected at most {MAX_WEIGHTINGS}. Pass fewer parts, or "
+                    "numbers as weights."
+                )
             return None
         weights = check_array(
             self.weights, ensure_2d=False, dtype=np.float64, input_name="weights"
@@ -285,6 +299,7 @@ default=None
                 f"Got weights={self.weights!r}, expected {n_parts} non-negative "
                 "numbers, one for each part, that are not all 0."
             )
+        weights = scale_weights(weights)
         return weights / weights.sum()
 
     @property
@@ -382,31 +397,41 @@ def _standardized_scorer(part):
 def standardize(scores, rows, items):
     """Give each row mean 0 and variance 1 over what is not among the entries, in place.
 
-    A row all of whose scores are the same, or without any other, becomes 0, or has
-    mean 0 and variance 1 over everything.
+    A row all of whose other scores are the same gets mean 0 alone; one without any
+    others has mean 0 and variance 1 over everything.
 
     Parameters
     ----------
     scores : torch.Tensor of shape (n_rows, n_items)
         float32, overwritten.
     rows, items : torch.Tensor of shape (nnz,)
-        Coordinates of the entries.
+        Coordinates of the entries, row by row.
     """
+    n_rows, n_items = scores.shape
+    size = max(1, CHUNK_SCORES // n_items)
+    begins = torch.arange(0, n_rows + size, size)
+    bounds = torch.searchsorted(rows, begins).tolist()  # of the entries of each chunk
+    for number, chunk in enumerate(scores.split(size)):
+        entries = slice(bounds[number], bounds[number + 1])
+        exact = chunk.double()  # squares of float32 numbers may leave its range
+        _standardize(exact, rows[entries] - number * size, items[entries])
+        chunk.copy_(exact)
+
+
+def _standardize(scores, rows, items):
     n_rows, n_items = scores.shape
     n_others = n_items - torch.bincount(rows, minlength=n_rows)  # (n_rows,)
     some = (n_others > 0)[rows]
     rows, items = rows[some], items[some]
     n_others[n_others == 0] = n_items
-
-    def mean_over_others(sums, entries):
-        """Take the entries (nnz,) out of the sums (n_rows,) of whole rows."""
-        return sums.index_add(0, rows, entries.double(), alpha=-1) / n_others
-
-    sums = scores.sum(dim=1, dtype=torch.float64)
-    scores -= mean_over_others(sums, scores[rows, items]).float()[:, None]
-    squares = torch.linalg.vecdot(scores, scores).double()
-    variances = mean_over_others(squares, scores[rows, items].square())
-    deviations = variances.clamp_min(0).sqrt().float()
+    # Zeros stand for the entries, which if subtracted from sums would leave rounding.
+    entries = scores[rows, items]
+    scores[rows, items] = 0
+    means = scores.sum(dim=1) / n_others
+    scores -= means[:, None]
+    scores[rows, items] = 0
+    deviations = (torch.linalg.vecdot(scores, scores) / n_others).sqrt()
+    scores[rows, items] = entries - means[rows]
     scores /= deviations.where(deviations > 0, 1.0)[:, None]
 
 
@@ -421,8 +446,12 @@ def _weigh(parts, weights):
 
 def _simplex(n_parts):
     """List all weights that are multiples of one tenth with sum 1."""
-    counts = product(range(N_STEPS + 1), repeat=n_parts)
-    return np.array([each for each in counts if sum(each) == N_STEPS]) / N_STEPS
+    # Bars between the steps part them: a part has those between two bars.
+    n_places = N_STEPS + n_parts - 1
+    bars = list(combinations(range(n_places), n_parts - 1))
+    bars = np.array(bars, dtype=np.int64).reshape(len(bars), n_parts - 1)
+    steps = np.diff(bars, axis=1, prepend=-1, append=n_places) - 1
+    return steps / N_STEPS
 
 
 @torch.inference_mode()

@@ -25,6 +25,8 @@ BLOCK_BYTES = 64 * 2**20
 # Rows in one step of the inversion: the fewer, the less is computed twice; the more,
 # the fewer passes over the matrix.
 N_PIVOTS = 256
+# Two to this power and its inverse are float64 numbers.
+MAX_EXPONENT = 1000
 
 
 class EASERecommender(RecommenderMixin, BaseEstimator):
@@ -106,7 +108,8 @@ class EASERecommender(RecommenderMixin, BaseEstimator):
             free; nothing has been computed then.
         ValueError
             If X is not a matrix of non-negative finite numbers with at least one
-            interaction, or `regularization` is too small for the numbers in X.
+            interaction, or `regularization` is too small for the numbers in X, or
+            these differ so much in scale that B is too large for float32.
         """
         X = check_interactions(self, X, reset=True)
         check_has_interactions(X)
@@ -210,16 +213,28 @@ def _item_weights(X, regularization):
     inverse = _inverse_gram(X, regularization)  # its lower half is filled
     n_items = len(inverse)
     diagonal = inverse.diagonal().copy()
+    # Powers of two bring each column into the range of float32, and round nothing.
+    _, exponents = np.frexp(diagonal)
+    scales = np.ldexp(1.0, -exponents.clip(-MAX_EXPONENT, MAX_EXPONENT))
+    diagonal *= scales
     weights = np.empty((n_items, n_items), dtype=np.float32)
     for begin, end in _row_blocks(n_items):
         # A few rows of the symmetric matrix, from the lower half alone.
-        weights[begin:end, :end] = inverse[begin:end, :end]
-        weights[begin:end, end:] = inverse[end:, begin:end].T
+        rows = weights[begin:end]
         square = np.tril(inverse[begin:end, begin:end])
         square += np.tril(square, -1).T
-        weights[begin:end, begin:end] = square
-        weights[begin:end] /= -diagonal
-    np.fill_diagonal(weights, 0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.multiply(inverse[begin:end, :begin], scales[:begin], out=rows[:, :begin])
+            np.multiply(square, scales[begin:end], out=rows[:, begin:end])
+            np.multiply(inverse[end:, begin:end].T, scales[end:], out=rows[:, end:])
+            rows /= -diagonal
+        np.fill_diagonal(rows[:, begin:end], 0)
+        if not np.isfinite(rows).all():
+            raise ValueError(
+                "Some weights are too large for float32: the numbers in the columns of "
+                "X differ too much in scale. Scale the columns, or raise "
+                "regularization."
+            )
     return weights
 
 

@@ -7,6 +7,7 @@ from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import _check_sample_weight, _get_feature_names
 
+from sklearn_recvae._validation import scale_weights
 from sklearn_recvae.interactions import as_csr, check_columns
 from sklearn_recvae.model_selection import split_or_check_held_out
 from sklearn_recvae.ranking import rank_scores
@@ -358,4 +359,5 @@ def _average(values, average, sample_weight):
             "with a held-out interaction (> 0) and a positive weight. Pass users with "
             "at least two interactions, one to recommend from and one to hold out."
         )
-    return float(np.average(values[evaluated], weights=weight[evaluated]))
+    weight = scale_weights(weight[evaluated])
+    return float(np.average(values[evaluated], weights=weight))

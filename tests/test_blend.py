@@ -1,9 +1,14 @@
 """Blends of recommenders, by a plain computation on what the parts predict."""
 
+import itertools
 import pickle
+from unittest import mock
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.sparse import csr_array, load_npz
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -196,9 +201,86 @@ def test_interrupted_fit_leaves_the_blend_as_it_was(fitted, monkeypatch):
     assert model.__dict__ == before
 
 
-def test_simplex():
-    assert [len(blend._simplex(n)) for n in (1, 2, 3)] == [1, 11, 66]
-    np.testing.assert_allclose(blend._simplex(3).sum(axis=1), 1)
+@pytest.mark.parametrize("n_parts", [1, 2, 3, 4])
+def test_simplex(n_parts):
+    tenths = itertools.product(range(11), repeat=n_parts)
+    expected = [[n / 10 for n in each] for each in tenths if sum(each) == 10]
+    np.testing.assert_array_equal(blend._simplex(n_parts), expected)
+
+
+def test_weights_are_learned_for_up_to_seven_parts(monkeypatch):
+    assert blend._simplex(7).shape == (8008, 7)
+    fits = []
+    monkeypatch.setattr(EASERecommender, "fit", lambda *args: fits.append(args))
+    many = [(f"ease{number}", EASERecommender()) for number in range(8)]
+    with pytest.raises(ValueError, match="19448 weightings of 8 parts, expected at mo"):
+        BlendedRecommender(many, weights="auto").fit(X)
+    many = [(f"ease{number}", EASERecommender()) for number in range(1000)]
+    with pytest.raises(ValueError, match="Pass fewer parts, or numbers as weights"):
+        BlendedRecommender(many, weights="auto").fit(X)
+    assert not fits
+
+
+def standardize_slowly(scores, entries):
+    """Mean 0 and variance 1 over what is no entry, in exact arithmetic or nearly so."""
+    expected = np.array(scores, dtype=np.longdouble)
+    for row, seen in zip(expected, entries, strict=True):
+        others = row[~seen] if not seen.all() else row.copy()
+        row -= others.mean()
+        row /= np.sqrt(np.square(others - others.mean()).mean()) or 1
+    return expected
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 999),
+    n_items=st.integers(1, 40),
+    n_left=st.integers(0, 6),
+    exponent=st.integers(-30, 30),
+    spread=st.sampled_from([0, 1e-6, 1e-3, 1]),
+    chunk=st.sampled_from([1, 100, 1 << 16]),
+)
+def test_standardized_scores_of_any_number_of_items_left(
+    seed, n_items, n_left, exponent, spread, chunk
+):
+    rng = np.random.default_rng(seed)
+    scores = 10.0**exponent * (spread * rng.normal(size=(5, n_items)) + rng.normal())
+    scores = scores.astype(np.float32)
+    # So many items are left in one row, all in the next, and any number in others.
+    n_others = np.array([n_left, n_items, *rng.integers(0, n_items + 1, 3)])
+    entries = rng.random(scores.shape).argsort(axis=1) >= n_others[:, None]
+    got = torch.from_numpy(scores.copy())
+    rows, items = torch.from_numpy(entries).nonzero().T
+    with mock.patch.object(blend, "CHUNK_SCORES", chunk):
+        blend.standardize(got, rows, items)
+    expected = standardize_slowly(scores, entries)
+    # Where nothing but one item is left, the others may be far from it.
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_user_with_one_item_left():
+    row = np.ones((1, 30))
+    for left in ([3], [3, 7]):
+        row[0, left] = 0
+        model = BlendedRecommender(parts()).fit(X_train)
+        scores = model.predict(row)
+        rows = type(X)(row.astype(np.float32))
+        np.testing.assert_allclose(scores, plain_blend(model, rows), atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e20, 1e-25])
+def test_scores_of_any_scale_are_comparable(scale):
+    """EASE gives scores as large as the interactions, which cancels out."""
+    model = BlendedRecommender(parts(), weights=[1, 2]).fit(X_train)
+    expected = model.predict(X_val)
+    scaled = (X_val.toarray() * scale).astype(np.float32)
+    np.testing.assert_allclose(model.predict(scaled), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e308, 1e-300, 5e-324])
+def test_weights_of_any_scale_have_sum_1(scale):
+    model = BlendedRecommender(parts(), weights=[scale, scale]).fit(X_train)
+    np.testing.assert_array_equal(model.weights_, [0.5, 0.5])
 
 
 def test_search_over_weights_and_a_parameter_of_a_part():

@@ -72,6 +72,39 @@ def test_inverse_by_steps_of_any_size(n_pivots, monkeypatch):
     assert not ease._invert(torch.from_numpy(matrix))
 
 
+@pytest.mark.parametrize("exponent", [-126, -80, 63, 124])
+def test_scale_of_interactions_and_regularization_cancels_out(X, model, exponent):
+    scaled = EASERecommender(7 * 4.0**exponent).fit(X * 2.0**exponent)
+    np.testing.assert_array_equal(scaled.weights_, model.weights_)
+
+
+@pytest.mark.parametrize("regularization", [1e-30, 1e-3, 1e30])
+def test_columns_of_any_scale(X, regularization):
+    scales = 10 ** np.random.default_rng(0).uniform(-12, 12, 23)
+    scaled = (X.toarray() * scales).astype(np.float32).astype(np.float64)
+    model = EASERecommender(regularization).fit(scaled)
+    # In coordinates in which the matrix to be inverted has ones on its diagonal.
+    gram = scaled.T @ scaled + regularization * np.eye(23)
+    roots = np.sqrt(gram.diagonal())
+    inverse = np.linalg.inv(gram / np.outer(roots, roots))
+    expected = -inverse / inverse.diagonal() * (roots / roots[:, None])
+    np.fill_diagonal(expected, 0)
+    np.testing.assert_allclose(model.weights_, expected, rtol=1e-4, atol=1e-30)
+
+
+@pytest.mark.parametrize("regularization", [5e-324, 1.7e308])
+def test_extreme_regularization(X, regularization):
+    weights = EASERecommender(regularization).fit(X).weights_  # no one has item 4
+    assert np.isfinite(weights).all()
+    assert weights.any() == (regularization < 1)
+
+
+def test_weights_that_are_no_float32_numbers_are_refused():
+    X = np.array([[1e-30, 1e30], [1e-30, 1e30], [1e-30, 0]])
+    with pytest.raises(ValueError, match="Some weights are too large for float32"):
+        EASERecommender(1e-66).fit(X)
+
+
 def test_predict_is_the_row_times_the_weights(X, model):
     scores = model.predict(X)
     assert scores.dtype == np.float32

@@ -243,6 +243,11 @@ def test_sample_weight(metric):
         metric(y_true, y_rank, sample_weight=[1, 2, np.nan, 1])
     with pytest.raises(ValueError, match="None of the 4 users can be evaluated"):
         metric(y_true, y_rank, sample_weight=[0, 0, 1, 0])
+    # Their sum is infinite, and their squares are 0.
+    for scale in (1e308, 1e-300, 5e-324):
+        weights = [scale, 0, 1e308, scale]
+        assert metric(y_true, y_rank, sample_weight=weights) == 1
+        assert metric(y_true, y_rank, sample_weight=[scale, scale, 0, 0]) == 0.5
 
 
 @pytest.mark.parametrize("metric", METRICS.values())
