@@ -2,13 +2,16 @@
 
 A folder belongs to one fit. What the result depends on, its fingerprint, is in each
 file, and a folder of another fit is refused. The last two iterations are kept: should
-the newest file be damaged, the one before is used.
+the newest file be damaged, it is set aside, and the one before is used.
 """
 
 import hashlib
+import os
 import re
 import secrets
 import warnings
+import weakref
+from contextlib import ExitStack
 from numbers import Integral
 from pathlib import Path
 
@@ -24,6 +27,8 @@ KIND = "checkpoint"
 N_KEPT = 2
 
 _CONTENT = {"seed": (int,), "fingerprint": (dict,), "iteration": (int,)}
+_FILE = re.compile(r"\d+\.checkpoint")
+_HALF_WRITTEN = re.compile(r"\..*\.checkpoint\..*\.tmp")
 
 # Parameters that may change when a fit goes on.
 _FREE_PARAMETERS = {"max_iter", "verbose"}
@@ -41,22 +46,30 @@ class CheckpointFolder:
     """
 
     def __init__(self, path):
+        if not os.fspath(path):
+            raise ValueError(
+                f"Got checkpoint={path!r}, expected the path of a folder. None is for "
+                "no checkpoints, and '.' for the present folder."
+            )
         self.path = Path(path)
 
     def __enter__(self):
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.path / "lock", "a")
         try:
-            _lock(self._lock)
-        except OSError:
-            self._lock.close()
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
             raise ValueError(
-                f"Another fit has its checkpoints in {self.path} and is running. Give "
-                "each fit a folder of its own; a search cannot have one for its fits."
+                f"Got checkpoint={str(self.path)!r}, which is not a folder, or lies in "
+                "what is none. Pass another path."
             ) from None
-        for half_written in self.path.glob(".*.checkpoint.*.tmp"):
-            half_written.unlink()  # by a process that was killed
-        self._content, self._arrays = self._read_newest()
+        with ExitStack() as stack:
+            self._lock = stack.enter_context(open(self.path / "lock", "a"))
+            self._take_lock()
+            self._check_no_folders()
+            for half_written in self._named(_HALF_WRITTEN):
+                half_written.unlink()  # by a process that was killed
+            self._file = self._content = self._arrays = None
+            self._read_newest()
+            stack.pop_all()  # the lock stays, as nothing has failed
         return self
 
     def __exit__(self, *error):
@@ -98,14 +111,19 @@ class CheckpointFolder:
         ValueError
             If the files are of another fit, or have more iterations.
         """
-        before = self._content
         fingerprint = make_fingerprint(
             estimator, seed, matrices, state.module, matmul_dtype
         )
+        while self._content is not None:
+            self._check_same_fit(fingerprint, estimator.max_iter)
+            iteration = self._content["iteration"]
+            try:
+                restore_training(state, progress, iteration, self._arrays)
+                break
+            except ValueError as error:
+                self._set_aside(f"{self._file} is whole, but of no fit: {error}.")
+                self._read_newest()
         self._content = {"seed": seed, "fingerprint": fingerprint}
-        if before is not None:
-            self._check_same_fit(before, fingerprint, estimator.max_iter)
-            restore_training(state, progress, before["iteration"], self._arrays)
         self._arrays = None  # the memory
 
     def save(self, state, progress):
@@ -126,27 +144,52 @@ class CheckpointFolder:
         for old in self._files()[:-N_KEPT]:
             old.unlink()
 
-    def _read_newest(self):
-        """Read the newest file that is whole; None and None if there is none."""
-        for file in reversed(self._files()):
-            try:
-                return _read(file)
-            except ValueError as error:
-                warnings.warn(
-                    f"{error} The last good checkpoint before it is used.", stacklevel=2
+    def _take_lock(self):
+        try:
+            _lock(self._lock)
+        except OSError:
+            raise ValueError(
+                f"Another fit has its checkpoints in {self.path} and is running. Give "
+                "each fit a folder of its own; a search cannot have one for its fits."
+            ) from None
+
+    def _check_no_folders(self):
+        for path in self._named(_FILE) + self._named(_HALF_WRITTEN):
+            if path.is_dir():
+                raise ValueError(
+                    f"{path} is a folder, but its name is that of a checkpoint, which "
+                    "is a file. Move it, or pass another folder as checkpoint."
                 )
-        return None, None
+
+    def _read_newest(self):
+        """Read the newest file that is whole, if there is one."""
+        self._content = self._arrays = None
+        for file in reversed(self._files()):
+            self._file = file
+            try:
+                self._content, self._arrays = _read(file)
+                return
+            except ValueError as error:
+                self._set_aside(error)
+
+    def _set_aside(self, reason):
+        """Take the file out of the count, so that those of before and to come stay."""
+        aside = self._file.with_suffix(".damaged")
+        os.replace(self._file, aside)
+        warnings.warn(
+            f"{reason} It is {aside.name} now. The last good checkpoint before it is "
+            "used, if there is one.",
+            stacklevel=2,
+        )
 
     def _files(self):
-        numbers = {
-            int(file.stem): file
-            for file in self.path.iterdir()
-            if re.fullmatch(r"\d+\.checkpoint", file.name)
-        }
-        return [numbers[number] for number in sorted(numbers)]
+        return sorted(self._named(_FILE), key=lambda file: int(file.stem))
 
-    def _check_same_fit(self, content, fingerprint, max_iter):
-        before = content["fingerprint"]
+    def _named(self, pattern):
+        return [file for file in self.path.iterdir() if pattern.fullmatch(file.name)]
+
+    def _check_same_fit(self, fingerprint, max_iter):
+        before, iteration = self._content["fingerprint"], self._content["iteration"]
         changes = [
             f"{name} was {before.get(name)} and is {fingerprint.get(name)}"
             for name in {**before, **fingerprint}
@@ -158,11 +201,10 @@ class CheckpointFolder:
                 f"{'; '.join(changes)}. Pass another folder, or delete this one to "
                 "begin anew."
             )
-        if content["iteration"] > max_iter:
+        if iteration > max_iter:
             raise ValueError(
-                f"The checkpoints in {self.path} have {content['iteration']} "
-                f"iterations, but max_iter={max_iter}. Raise max_iter, or pass another "
-                "folder."
+                f"The checkpoints in {self.path} have {iteration} iterations, but "
+                f"max_iter={max_iter}. Raise max_iter, or pass another folder."
             )
 
 
@@ -232,6 +274,10 @@ def _read(file):
     content, arrays = read_file(file, KIND)
     try:
         check_fields(content, _CONTENT)
+        if content["iteration"] != int(file.stem):
+            raise ValueError(f"its iteration is {content['iteration']}")
+        if not 0 <= content["seed"] < 2**32:
+            raise ValueError(f"its seed is {content['seed']}")
     except ValueError as error:
         raise ValueError(f"{file} is whole, but no checkpoint: {error}.") from None
     return content, arrays
@@ -240,7 +286,9 @@ def _read(file):
 def _digest_matrix(X):
     if X is None:
         return "none"
-    return f"{X.shape}, SHA-256 {_digest([X.indptr, X.indices, X.data])}"
+    # The same data may come with indices of 32 or of 64 bits.
+    structure = [index.astype(np.int64) for index in (X.indptr, X.indices)]
+    return f"{X.shape}, SHA-256 {_digest([*structure, X.data])}"
 
 
 def _digest(arrays):
@@ -248,6 +296,19 @@ def _digest(arrays):
     for array in arrays:
         digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()[:16]
+
+
+_open_locks = weakref.WeakSet()
+
+
+def _close_locks():
+    for stream in list(_open_locks):
+        stream.close()
+
+
+# A forked process that lives on after this one must not keep the lock.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_locks)
 
 
 def _lock(stream):
@@ -260,3 +321,4 @@ def _lock(stream):
         msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
     else:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _open_locks.add(stream)

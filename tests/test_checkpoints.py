@@ -14,8 +14,10 @@ from sklearn.model_selection import GridSearchCV
 
 import sklearn_recvae
 from sklearn_recvae import RecVAERecommender
-from sklearn_recvae._files import write_file
+from sklearn_recvae._checkpoints import KIND, CheckpointFolder
+from sklearn_recvae._files import read_file, write_file
 from sklearn_recvae.datasets import make_interactions
+from sklearn_recvae.training import Trainer
 
 PROJECT = Path(sklearn_recvae.__file__).parents[1]
 X, _, _ = make_interactions(120, 30, random_state=0)
@@ -173,8 +175,6 @@ def test_second_writer_is_refused(tmp_path):
             except ValueError as error:
                 self.errors.append(str(error))
 
-    from sklearn_recvae.training import Trainer
-
     run_iteration, wait = Trainer.run_iteration, Wait()
 
     def run_after_another(self):
@@ -190,6 +190,84 @@ def test_second_writer_is_refused(tmp_path):
     assert "Another fit has its checkpoints in" in message
     assert str(tmp_path) in message
     recommender().fit(X_train, checkpoint=tmp_path)  # the folder is free again
+
+
+def test_failed_start_gives_the_folder_free(tmp_path):
+    folder = CheckpointFolder(tmp_path)
+    (tmp_path / "000001.checkpoint").mkdir()
+    with pytest.raises(ValueError, match=r"000001\.checkpoint is a folder, but"):
+        folder.__enter__()
+    (tmp_path / "000001.checkpoint").rmdir()
+    with CheckpointFolder(tmp_path):  # though the first one is still there
+        pass
+
+
+def test_file_that_may_not_be_read(tmp_path, monkeypatch):
+    recommender(max_iter=1).fit(X_train, checkpoint=tmp_path)
+
+    def refuse(*arguments):
+        raise PermissionError("not yours")
+
+    folder = CheckpointFolder(tmp_path)
+    monkeypatch.setattr("sklearn_recvae._checkpoints.read_file", refuse)
+    with pytest.raises(PermissionError):
+        folder.__enter__()
+    monkeypatch.undo()
+    with CheckpointFolder(tmp_path):
+        pass
+    assert checkpoints_in(tmp_path) == ["000001"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_forked_process_does_not_keep_the_folder(tmp_path):
+    read_end, write_end = os.pipe()
+    with CheckpointFolder(tmp_path):
+        child = os.fork()
+        if child == 0:  # lives until the pipe is closed
+            os.close(write_end)
+            os.read(read_end, 1)
+            os._exit(0)
+        with pytest.raises(ValueError, match="is running"):
+            CheckpointFolder(tmp_path).__enter__()
+    try:
+        with CheckpointFolder(tmp_path):
+            pass
+    finally:
+        os.close(write_end)
+        os.waitpid(child, 0)
+        os.close(read_end)
+
+
+@pytest.mark.parametrize("name", ["000007.checkpoint", ".000007.checkpoint.ab.tmp"])
+def test_folders_with_names_of_checkpoints(name, tmp_path):
+    (tmp_path / name).mkdir()
+    (tmp_path / "x.checkpoint").mkdir()  # is none of ours
+    with pytest.raises(ValueError, match=rf"{name} is a folder, but its name"):
+        recommender().fit(X_train, checkpoint=tmp_path)
+    (tmp_path / name).rmdir()
+    recommender(max_iter=1).fit(X_train, checkpoint=tmp_path)
+
+
+def test_what_is_no_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    for path in ("file", "file/below", tmp_path / "file"):
+        with pytest.raises(ValueError, match="which is not a folder, or lies in"):
+            recommender().fit(X_train, checkpoint=path)
+    with pytest.raises(ValueError, match="Got checkpoint='', expected the path of"):
+        recommender().fit(X_train, checkpoint="")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_same_data_with_indices_of_64_bits(tmp_path):
+    recommender(max_iter=1).fit(X_train, X_val=X_val, checkpoint=tmp_path)
+    wide, wide_val = X_train.copy(), X_val.copy()
+    for matrix in (wide, wide_val):
+        matrix.indptr = matrix.indptr.astype(np.int64)
+        matrix.indices = matrix.indices.astype(np.int64)
+    model = recommender().fit(wide, X_val=wide_val, checkpoint=tmp_path)
+    assert_same_fit(model, recommender().fit(X_train, X_val=X_val))
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -216,21 +294,129 @@ def test_damaged_newest_file(damage, tmp_path):
     assert_same_fit(model, expected)
 
 
-def test_both_files_damaged(tmp_path):
-    recommender(max_iter=4).fit(X_train, checkpoint=tmp_path)
-    for file in tmp_path.glob("*.checkpoint"):
+def train_until(iteration, folder, monkeypatch):
+    """Run a fit of ten iterations up to one of them, where it is killed."""
+    save = CheckpointFolder.save
+
+    def save_and_die(self, state, progress):
+        save(self, state, progress)
+        if len(progress.history) == iteration:
+            raise SystemExit
+
+    monkeypatch.setattr(CheckpointFolder, "save", save_and_die)
+    with pytest.raises(SystemExit):
+        recommender(max_iter=10).fit(X_train, X_val=X_val, checkpoint=folder)
+    monkeypatch.undo()
+
+
+def checkpoints_in(folder):
+    return sorted(file.stem for file in folder.glob("*.checkpoint"))
+
+
+@pytest.mark.filterwarnings("ignore:.* is no checkpoint")
+@pytest.mark.parametrize("n_damaged", [1, 2])
+def test_damaged_files_do_not_count(n_damaged, tmp_path, monkeypatch):
+    train_until(8, tmp_path, monkeypatch)
+    for file in sorted(tmp_path.glob("*.checkpoint"))[-n_damaged:]:
         file.write_bytes(b"")
-    with pytest.warns(UserWarning, match="is no checkpoint"):
-        model = recommender().fit(X_train, checkpoint=tmp_path)
-    assert_same_fit(model, recommender().fit(X_train))
+    begin = 0 if n_damaged == 2 else 7
+    if n_damaged == 2:
+        train_until(1, tmp_path, monkeypatch)
+        assert checkpoints_in(tmp_path) == ["000001"]
+        train_until(3, tmp_path, monkeypatch)
+        assert checkpoints_in(tmp_path) == ["000002", "000003"]
+        begin = 3
+    started = []
+    run_iteration = Trainer.run_iteration
+
+    def count(trainer):
+        started.append(trainer.n_iterations)
+        return run_iteration(trainer)
+
+    monkeypatch.setattr(Trainer, "run_iteration", count)
+    model = recommender(max_iter=10).fit(X_train, X_val=X_val, checkpoint=tmp_path)
+    assert started == list(range(begin, 10))
+    monkeypatch.undo()
+    assert_same_fit(model, recommender(max_iter=10).fit(X_train, X_val=X_val))
+    assert checkpoints_in(tmp_path) == ["000009", "000010"]
+    assert len(list(tmp_path.glob("*.damaged"))) == n_damaged
 
 
-def test_file_with_another_content(tmp_path):
-    recommender(max_iter=2).fit(X_train, checkpoint=tmp_path)
-    write_file(tmp_path / "000003.checkpoint", "checkpoint", {"iteration": "3"}, {})
-    with pytest.warns(UserWarning, match="000003.* is whole, but no checkpoint"):
-        model = recommender().fit(X_train, checkpoint=tmp_path)
-    assert_same_fit(model, recommender().fit(X_train))
+def left_out(name):
+    return lambda content, arrays: (
+        content,
+        {n: a for n, a in arrays.items() if n != name},
+    )
+
+
+def with_array(name, array):
+    return lambda content, arrays: (content, {**arrays, name: array})
+
+
+def with_content(**changed):
+    return lambda content, arrays: ({**content, **changed}, arrays)
+
+
+WRONG = {
+    "no content": lambda content, arrays: ({}, arrays),
+    "a list": lambda content, arrays: ([], arrays),
+    "no arrays": lambda content, arrays: (content, {}),
+    "no fingerprint": lambda content, arrays: (
+        {name: content[name] for name in ("seed", "iteration")},
+        arrays,
+    ),
+    "a fingerprint of text": with_content(fingerprint="all"),
+    "text as iteration": with_content(iteration="4"),
+    "another iteration": with_content(iteration=3),
+    "a seed of text": with_content(seed="0"),
+    "a negative seed": with_content(seed=-1),
+    "no generator": left_out("generator"),
+    "a short generator": with_array("generator", np.zeros(7, np.uint8)),
+    "a generator of zeros": with_array("generator", np.zeros(5056, np.uint8)),
+    "no weights": left_out("module.decoder.weight"),
+    "weights of another shape": with_array(
+        "module.decoder.weight", np.zeros((30, 5), np.float32)
+    ),
+    "weights that are no numbers": with_array(
+        "module.decoder.weight", np.full((30, 4), np.nan, np.float32)
+    ),
+    "moments of another shape": with_array(
+        "encoder.0.exp_avg", np.zeros(9, np.float32)
+    ),
+    "no moments": left_out("decoder.0.exp_avg_sq"),
+    "moments of integers": with_array("decoder.1.exp_avg", np.zeros(30, np.int64)),
+    "moments that are not ours": with_array("decoder.7.exp_avg", np.zeros(1)),
+    "a short history": with_array("history.kl", np.zeros(3)),
+    "no history": left_out("history.validation_score"),
+    "a history of more": with_array("history.color", np.zeros(4)),
+    "the best of none": with_array("best_iteration", np.array(0)),
+    "the best of later": with_array("best_iteration", np.array(5)),
+    "two best": with_array("best_iteration", np.array([1, 2])),
+    "an average": with_array("average.decoder.bias", np.zeros(30, np.float32)),
+}
+
+
+@pytest.fixture(scope="module")
+def four_iterations(tmp_path_factory):
+    """A folder of a fit that was stopped, and what the whole fit comes to."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    model = recommender(max_iter=4).fit(X_train, X_val=X_val, checkpoint=folder)
+    return folder, model.predict(X)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_newest_file_with_wrong_contents(wrong, four_iterations, tmp_path):
+    """It is whole, its digest is right, and the one before it is used."""
+    source, expected = four_iterations
+    folder = shutil.copytree(source, tmp_path / "copy")
+    newest = folder / "000004.checkpoint"
+    write_file(newest, KIND, *WRONG[wrong](*read_file(newest, KIND)))
+    with pytest.warns(
+        UserWarning, match=r"000004.* is whole, but .* before it is used"
+    ):
+        model = recommender(max_iter=4).fit(X_train, X_val=X_val, checkpoint=folder)
+    np.testing.assert_array_equal(model.predict(X), expected)
+    assert checkpoints_in(folder) == ["000003", "000004"]
 
 
 def test_full_disk(tmp_path, monkeypatch):
@@ -263,8 +449,6 @@ def test_full_disk(tmp_path, monkeypatch):
 
 
 def test_interrupted_fit_can_be_used_and_goes_on(tmp_path, monkeypatch):
-    from sklearn_recvae.training import Trainer
-
     expected = recommender().fit(X_train, X_val=X_val)
     step, calls = Trainer._step, []
 
@@ -289,7 +473,6 @@ def test_interrupted_fit_can_be_used_and_goes_on(tmp_path, monkeypatch):
 SCRIPT = """
 import sys
 from sklearn_recvae import RecVAERecommender
-from sklearn_recvae._files import write_file
 from sklearn_recvae.datasets import make_interactions
 import torch
 
