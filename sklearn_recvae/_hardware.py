@@ -1,12 +1,18 @@
-"""What the machine has: devices, their precision, memory, and how it is kept."""
+"""What the machine has, and how it is used: devices, precision, threads, memory."""
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from sklearn_recvae.kernels import onednn_multiplies
+
+# A step of fewer multiply-adds runs in one thread. It has many small operations, and
+# after each of them the threads wait for each other without sleeping: little is won
+# where the cores are free, and ten times the time is lost where they are shared.
+SMALL_STEP = 5e8
 
 
 def resolve_device(device):
@@ -120,6 +126,30 @@ def keep_freed_memory():
     torch.empty(32 * 2**20 - 2**16, dtype=torch.uint8)
     blocks = [torch.empty(16 * 2**20, dtype=torch.uint8) for _ in range(16)]
     return max(blocks, key=torch.Tensor.data_ptr)
+
+
+def threads_for(step_work):
+    """Have this thread of the process compute alone where steps are small.
+
+    The size alone decides, and not the load, so that results repeat. Other threads of
+    the process, and what comes after, have the number of threads that they had.
+
+    Parameters
+    ----------
+    step_work : int
+        Multiply-adds of a training step.
+
+    Returns
+    -------
+    context manager
+        Inside of it ``torch.get_num_threads()`` is what is used.
+    """
+    # On its first use in a thread torch sets the thread's number: let that be now.
+    torch.get_num_threads()
+    if step_work >= SMALL_STEP:
+        return nullcontext()
+    # torch.set_num_threads would be seen by threads that start meanwhile.
+    return threadpool_limits(1, user_api="openmp")
 
 
 def _use_one_thread():

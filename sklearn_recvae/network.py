@@ -222,3 +222,24 @@ def training_bytes(*args):
     with torch.device("meta"):
         module = RecVAE(*args)
     return 4 * 4 * sum(weight.numel() for weight in module.parameters())
+
+
+def step_work(n_rows, *args):
+    """Count the multiply-adds of a `RecVAE` in one direction of a training step.
+
+    Parameters
+    ----------
+    n_rows : int
+        Users in the batch.
+    *args : see RecVAE
+        Its sizes.
+
+    Returns
+    -------
+    int
+        One for each user and weight, but for the first layer, whose input is sparse.
+    """
+    with torch.device("meta"):
+        module = RecVAE(*args)
+    n_weights = sum(weight.numel() for weight in module.parameters())
+    return n_rows * (n_weights - module.encoder.input.weight.numel())

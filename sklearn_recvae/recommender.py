@@ -24,6 +24,7 @@ from sklearn_recvae._hardware import (
     memory_hint,
     resolve_device,
     resolve_matmul_dtype,
+    threads_for,
 )
 from sklearn_recvae._latent import LatentRecommenderMixin
 from sklearn_recvae._recommending import (
@@ -53,7 +54,12 @@ from sklearn_recvae.interactions import (
     check_columns,
     check_interactions,
 )
-from sklearn_recvae.network import build_recvae, rebuild_recvae, training_bytes
+from sklearn_recvae.network import (
+    build_recvae,
+    rebuild_recvae,
+    step_work,
+    training_bytes,
+)
 from sklearn_recvae.training import Trainer, auto_batch_size, train
 
 _NON_NEGATIVE = Interval(Real, 0, None, closed="left")
@@ -358,7 +364,7 @@ default=None
             f"{training_bytes(X.shape[1], *self._sizes()) / 1e9:.1f} GB in training. "
             "Lower hidden_dim or latent_dim, or leave out rare items."
         )
-        with folder, memory_hint(hint):
+        with folder, memory_hint(hint), self._threads(X):
             return self._fit(X, y, X_val, y_val, module, folder)
 
     @unchanged_on_error
@@ -399,7 +405,8 @@ default=None
             state = self._new_state(module, check_random_state(self.random_state))
         hooks = IterationHooks(self, state.module, X, y, 1)
         progress, n_before = Progress(state.module), getattr(self, "n_iter_", 0)
-        train(self._trainer(state, X, n_before), hooks, progress, max_iter=1)
+        with self._threads(X):
+            train(self._trainer(state, X, n_before), hooks, progress, max_iter=1)
         columns = _as_columns(progress.history)
         if started:
             columns = {
@@ -576,9 +583,6 @@ default=None
                 f"now {self._sizes()}; its weights cannot be trained on. Set them "
                 "back, or fit anew with warm_start=False."
             )
-        batch_size = self.batch_size
-        if batch_size == "auto":
-            batch_size = auto_batch_size(X.shape[0])
         device = state.module.device
         return Trainer(
             state,
@@ -591,7 +595,7 @@ default=None
             alternating=self.alternating,
             n_encoder_epochs=self.n_encoder_epochs,
             n_decoder_epochs=self.n_decoder_epochs,
-            batch_size=batch_size,
+            batch_size=self._batch_size(X),
             learning_rate=self.learning_rate,
             slim_interval=self.slim_interval,
             slim_regularization=self.slim_regularization,
@@ -599,6 +603,15 @@ default=None
             n_iterations=n_iterations,
             matmul_dtype=self._matmul_dtype(state),
         )
+
+    def _batch_size(self, X):
+        if self.batch_size == "auto":
+            return auto_batch_size(X.shape[0])
+        return self.batch_size
+
+    def _threads(self, X):
+        n_rows = min(self._batch_size(X), X.shape[0])
+        return threads_for(step_work(n_rows, X.shape[1], *self._sizes()))
 
     def _matmul_dtype(self, state):
         return resolve_matmul_dtype(self.precision, state.module.device)

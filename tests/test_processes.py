@@ -1,5 +1,6 @@
-"""Many threads on one estimator, worker processes, and Ctrl-C in a search."""
+"""Many threads on one estimator, how many a fit has, processes, Ctrl-C in a search."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from joblib import Parallel, delayed, parallel_config
 
 import sklearn_recvae
-from sklearn_recvae import EASERecommender, RecVAERecommender
+from sklearn_recvae import EASERecommender, RecVAERecommender, _hardware
 from sklearn_recvae.datasets import make_interactions
+from sklearn_recvae.network import step_work
+from sklearn_recvae.training import Trainer
 
 PROJECT = Path(sklearn_recvae.__file__).parents[1]
 X, _, _ = make_interactions(120, 40, random_state=0)
@@ -56,6 +60,78 @@ def test_threads_fit_estimators_of_their_own():
         fits = executor.map(lambda _: recommender().fit(X), range(8))
         for model in fits:
             np.testing.assert_array_equal(model.predict(X), expected)
+
+
+@pytest.fixture
+def numbers_of_threads(monkeypatch):
+    """Numbers in each iteration: of the fit's thread, an older and a new thread."""
+    torch.set_num_threads(2)
+    numbers = []
+    run_iteration = Trainer.run_iteration
+    with ThreadPoolExecutor(1) as older:
+        older.submit(torch.get_num_threads).result()
+
+        def observe(trainer):
+            means = run_iteration(trainer)
+            own = torch.get_num_threads()
+            others = [older.submit(torch.get_num_threads).result()]
+            with ThreadPoolExecutor(1) as new:
+                others.append(new.submit(torch.get_num_threads).result())
+            numbers.append((own, *others))
+            return means
+
+        monkeypatch.setattr(Trainer, "run_iteration", observe)
+        yield numbers
+    torch.set_num_threads(1)
+
+
+def test_small_steps_have_one_thread_and_nobody_else_sees_it(numbers_of_threads):
+    recommender().fit(X).partial_fit(X)
+    assert numbers_of_threads == [(1, 2, 2)] * 3
+    assert torch.get_num_threads() == 2
+    with ThreadPoolExecutor(1) as new:  # in which torch has done nothing yet
+        new.submit(recommender().fit, X).result()
+        assert new.submit(torch.get_num_threads).result() == 2
+    assert numbers_of_threads == [(1, 2, 2)] * 5
+
+
+def test_large_steps_have_all_threads(numbers_of_threads, monkeypatch):
+    monkeypatch.setattr(_hardware, "SMALL_STEP", step_work(50, 40, 8, 16, 5, True))
+    recommender(batch_size=50).fit(X)
+    assert numbers_of_threads == [(2, 2, 2)] * 2
+    recommender(batch_size=49).fit(X)
+    assert numbers_of_threads[2:] == [(1, 2, 2)] * 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("iteration", [1, 2])
+def test_number_of_threads_after_an_error(
+    error, iteration, numbers_of_threads, monkeypatch
+):
+    observe = Trainer.run_iteration
+
+    def fail(trainer):
+        if len(numbers_of_threads) + 1 == iteration:
+            raise error
+        return observe(trainer)
+
+    monkeypatch.setattr(Trainer, "run_iteration", fail)
+    with pytest.raises(error):
+        recommender().fit(X)
+    assert torch.get_num_threads() == 2
+
+
+def test_checkpoints_name_the_number_of_threads_in_use(numbers_of_threads, tmp_path):
+    recommender().fit(X, checkpoint=tmp_path)
+    header = json.loads(np.load(tmp_path / "000002.checkpoint")["header.json"])
+    assert header["content"]["fingerprint"]["threads"] == "1"
+
+
+def test_step_work_is_that_of_the_products():
+    n_rows, n_items, latent, hidden = 50, 6298, 200, 600
+    products = 4 * hidden**2 + 2 * latent * hidden + latent * n_items
+    work = step_work(n_rows, n_items, latent, hidden, 5, True)
+    assert work == pytest.approx(n_rows * products, rel=0.01)
 
 
 def fit_and_rank(model, X):
