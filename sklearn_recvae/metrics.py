@@ -60,7 +60,8 @@ def ndcg_at_k(y_true, y_rank, k=100, *, average="mean", sample_weight=None):
     ------
     ValueError
         If the numbers of rows differ, an item index is out of range, an item is ranked
-        twice for a user, or no user with held-out items is left to average.
+        twice for a user, no user with held-out items is left to average, or there are
+        2**63 pairs of users and items.
     TypeError
         If `y_rank` holds anything but integers.
 
@@ -128,7 +129,8 @@ def recall_at_k(y_true, y_rank, k=20, *, average="mean", sample_weight=None):
     ------
     ValueError
         If the numbers of rows differ, an item index is out of range, an item is ranked
-        twice for a user, or no user with held-out items is left to average.
+        twice for a user, no user with held-out items is left to average, or there are
+        2**63 pairs of users and items.
     TypeError
         If `y_rank` holds anything but integers.
 
@@ -268,13 +270,17 @@ def _predict_scores(estimator, X, *, like):
             "item. Remove pipeline steps that add, drop or reorder columns: the items "
             "must be the columns of X."
         )
+    if scores.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{type(estimator).__name__}.predict returned an array of {scores.dtype}, "
+            "expected real numbers that can be ranked."
+        )
     if np.isnan(scores).any():
         raise ValueError(
             f"{type(estimator).__name__}.predict returned NaN, expected scores that "
             "can be ranked. Fit it again with other parameters, or check X."
         )
-    # Counts are scores too, but have no -inf to mask with.
-    return scores.astype(np.result_type(scores, np.float32), copy=False)
+    return scores
 
 
 def _convert(X, like):
@@ -299,6 +305,11 @@ def _find_hits(y_true, y_rank, k):
     y_true = as_csr(y_true, name="y_true")
     n_users, n_items = y_true.shape
     y_rank = _check_ranking(y_rank, n_users, n_items)[:, :k]
+    if n_users * n_items >= 2**63:
+        raise ValueError(
+            f"y_true of shape {y_true.shape} has too many pairs of users and items to "
+            "number them by int64. Evaluate fewer users at a time, with average=None."
+        )
     # Entries of a canonical CSR, numbered row by row, are sorted.
     n_held_out = np.diff(y_true.indptr)
     users = np.arange(n_users, dtype=np.int64)

@@ -204,7 +204,7 @@ def strong_generalization_split(X, n_val, n_test, *, fraction=0.2, random_state=
         X, test_users, kept_items, fraction, test_rng, kind="test"
     )
     return Bunch(
-        X_train=X_train[:, kept_items],
+        X_train=_select_columns(X_train, kept_items),
         X_val=X_val,
         y_val=y_val,
         X_test=X_test,
@@ -284,7 +284,7 @@ def split_or_check_held_out(X, y, *, fraction=0.2, random_state=0):
 
 def _split_users(X, users, items, fraction, rng, *, kind):
     """Users with two non-empty halves, their fold-in and their held-out rows."""
-    X_users = X[users][:, items]
+    X_users = _select_columns(X[users], items)
     n_interactions = np.diff(X_users.indptr)
     # Cut, not rounded, as in the published code.
     n_out = (fraction * n_interactions).astype(np.int64)
@@ -343,6 +343,15 @@ def _hold_out_smallest(X, keys, n_out):
     held = np.empty(X.nnz, dtype=bool)
     held[order] = place < np.repeat(n_out, n_interactions)
     return _select(X, ~held), _select(X, held)
+
+
+def _select_columns(X, columns):
+    """Copy some columns, in ascending order, in the memory of the entries alone."""
+    places = np.searchsorted(columns, X.indices).astype(X.indices.dtype, copy=False)
+    mask = columns[places.clip(max=len(columns) - 1)] == X.indices
+    selected = _select(X, mask)
+    arrays = selected.data, places[mask], selected.indptr
+    return csr_array(arrays, shape=(X.shape[0], len(columns)))
 
 
 def _select(X, mask):

@@ -223,6 +223,20 @@ def test_large_catalogue_stays_sparse(metric):
 
 
 @pytest.mark.parametrize("metric", METRICS.values())
+def test_pairs_that_int64_cannot_number(metric):
+    n_users, n_items = 1 << 12, 1 << 50
+    items = np.arange(n_users, dtype=np.int64) << 38
+    arrays = np.ones(n_users), items, np.arange(n_users + 1)
+    y_true = sp.csr_array(arrays, shape=(n_users, n_items))
+    y_rank = items[:, None]
+    assert metric(y_true, y_rank) == 1
+    arrays = np.ones(2 * n_users), np.tile(items, 2), np.arange(2 * n_users + 1)
+    y_true = sp.csr_array(arrays, shape=(2 * n_users, n_items))
+    with pytest.raises(ValueError, match=r"y_true of shape \(8192, 1125899906842624\)"):
+        metric(y_true, np.tile(y_rank, (2, 1)))
+
+
+@pytest.mark.parametrize("metric", METRICS.values())
 def test_sample_weight(metric):
     y_true = [[1, 0], [1, 0], [0, 0], [0, 1]]
     y_rank = [[0], [1], [0], [1]]
@@ -390,7 +404,7 @@ def test_scorer_masks_the_raw_rows_of_a_pipeline():
     assert ranking_scorer("recall", 1)(pipeline, sp.csr_array(X), y) == 1
 
 
-@pytest.mark.parametrize("dtype", ["int64", "int8", "float16", "float64"])
+@pytest.mark.parametrize("dtype", ["int64", "int8", "float16", "float64", "longdouble"])
 def test_scorer_takes_scores_of_any_dtype(dtype):
     X = taste_matrix()
     expected = ranking_scorer()(Popularity().fit(X), X)
@@ -453,6 +467,9 @@ def test_scorer_refuses_other_columns_and_nan():
         ValueError, match=r"Constant.predict returned NaN, expected sco"
     ):
         ranking_scorer()(Constant(scores), X)
+    message = "Constant.predict returned an array of complex128, expected real"
+    with pytest.raises(ValueError, match=message):
+        ranking_scorer()(Constant(np.zeros(X.shape) * 1j), X)
 
 
 def test_scorer_gives_an_estimator_its_column_names_back():

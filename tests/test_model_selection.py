@@ -443,6 +443,20 @@ def test_strong_split_is_the_published_one_to_the_letter(data_dir):
         assert len(pairs) > 300
 
 
+def test_strong_split_of_columns_without_number():
+    X = sp.csr_array(random_matrix(density=0.3))
+    items = np.sort(np.random.default_rng(0).choice(2**43, X.shape[1], replace=False))
+    arrays = X.data, items[X.indices], X.indptr.astype(np.int64)
+    wide = sp.csr_array(arrays, shape=(X.shape[0], 2**43))
+    split, expected = (
+        strong_generalization_split(matrix, 5, 5, random_state=0)
+        for matrix in (wide, X)
+    )
+    assert_array_equal(split.kept_items, items[expected.kept_items])
+    for name in ("X_train", "X_val", "y_val", "X_test", "y_test"):
+        assert_array_equal(split[name].toarray(), expected[name].toarray())
+
+
 def test_strong_split_errors():
     X = np.ones((5, 6))
     with pytest.raises(

@@ -117,3 +117,37 @@ def test_rank_scores_of_any_memory_layout(dtype):
 def test_close_float64_scores_are_not_rounded_together():
     scores = np.array([[1.0, 1.0 + 1e-12]])
     assert_array_equal(rank_scores(scores, sp.csr_array((1, 2)), 2), [[1, 0]])
+
+
+@pytest.mark.parametrize("dtype", [bool, "int8", "int64", "float16", "longdouble"])
+def test_rank_scores_of_any_dtype(dtype):
+    scores = np.array([[0, 1, 1, 0]], dtype=dtype)
+    assert_array_equal(rank_scores(scores, [[0, 1, 0, 0]], 4), [[2, 0, 3, -1]])
+    assert_array_equal(rank_scores(scores.tolist(), np.zeros((1, 4)), 1), [[1]])
+
+
+def test_rank_scores_of_infinities_and_large_counts():
+    scores = [[np.inf, -np.inf, 0.0, 1e308]]
+    assert_array_equal(rank_scores(scores, np.zeros((1, 4)), 4), [[0, 3, 2, -1]])
+    counts = np.array([[2**53 - 1, 2**53]])
+    assert_array_equal(rank_scores(counts, np.zeros((1, 2)), 2), [[1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("scores", "seen", "k", "message"),
+    [
+        ([[1, np.nan, 3]], np.zeros((1, 3)), 2, "scores contains NaN, expected num"),
+        (np.ones((2, 3)), np.zeros((1, 3)), 2, r"shape \(2, 3\) and seen has \(1, 3\)"),
+        (np.ones((1, 4)), np.zeros((1, 3)), 2, r"shape \(1, 4\) and seen has \(1, 3\)"),
+        (np.ones(3), np.zeros((1, 3)), 2, "Expected 2D array, got 1D array instead"),
+        (np.ones((1, 3)), np.zeros(3), 2, "Expected 2D array, got 1D array instead"),
+        (np.ones((1, 3)), [[0, -1, 0]], 2, "Negative values in data"),
+        (np.ones((1, 3)) * 1j, np.zeros((1, 3)), 2, "Complex data not supported"),
+        (np.zeros((1, 3), "m8[s]"), np.zeros((1, 3)), 2, "dtype timedelta.*expected"),
+        (np.ones((1, 3)), np.zeros((1, 3)), 0, "'k' parameter of rank_scores"),
+        (np.ones((1, 3)), np.zeros((1, 3)), 1.5, "'k' parameter of rank_scores"),
+    ],
+)
+def test_rank_scores_refuses_what_it_cannot_rank(scores, seen, k, message):
+    with pytest.raises(ValueError, match=message):
+        rank_scores(scores, seen, k)
