@@ -1,11 +1,15 @@
-"""Numbers for ids: which ids there are, and the place of each value among them."""
+"""Numbers for ids: which ids there are, and the place of each value among them.
+
+Ids are numbers or strings, and two of them are one only if Python calls them equal:
+nothing is rounded or cut on the way.
+"""
 
 from collections import defaultdict
 from itertools import count, repeat
 
 import numpy as np
 
-from sklearn_recvae._tables import describe_gaps
+from sklearn_recvae._tables import describe_gaps, to_array
 
 # Kinds of dtypes that are sorted. Others become Python objects, which are hashed.
 _NUMBERS = "iuf"
@@ -14,23 +18,17 @@ _NUMBERS = "iuf"
 def factorize(values, name):
     """Give the ids that occur, sorted, and the place of each value among them."""
     number = _number_numbers if values.dtype.kind in _NUMBERS else _number_objects
-    ids, places = number(values)
+    ids, places = number(values, name)
     n_missing = np.count_nonzero(places < 0)
     if n_missing:
         raise ValueError(describe_gaps(name, n_missing))
-    try:
-        order = np.argsort(ids)
-    except TypeError as error:
-        raise ValueError(
-            f"Column {name!r} has ids that cannot be sorted ({error}). Make them all "
-            "numbers or all strings."
-        ) from error
+    order = _sort(ids, name)
     rank = np.empty(len(ids), dtype=np.int32)
     rank[order] = np.arange(len(ids))
     return ids[order], rank[places]
 
 
-def _number_numbers(values):
+def _number_numbers(values, name):
     """Give the different values, and the place of each among them, -1 for gaps."""
     ids = np.unique(values)
     places = np.searchsorted(ids, values)
@@ -38,34 +36,53 @@ def _number_numbers(values):
     return ids, places
 
 
-def _number_objects(values):
+def _number_objects(values, name):
     """Give the different values, and the place of each among them, -1 for gaps."""
-    values = values.astype(object, copy=False)
-    pandas = _import_pandas()
-    if pandas:
-        places, ids = pandas.factorize(values)
-        return as_ids(ids.tolist()), places
     place_of = defaultdict(count().__next__)
     places = _map_values(place_of.__getitem__, values)
     gaps = [place for value, place in place_of.items() if _is_gap(value)]
     places[np.isin(places, gaps)] = -1
-    return as_ids(list(place_of)), places
+    return as_ids(list(place_of), name), places
 
 
-def find_places(values, ids):
+def _sort(ids, name):
+    try:
+        return np.argsort(ids)
+    except TypeError as error:
+        raise ValueError(
+            f"Column {name!r} has ids that cannot be sorted ({error}). Make them all "
+            "numbers or all strings."
+        ) from error
+
+
+def append_new(known, values, name):
+    """Give the known ids with the new ones behind them, sorted, and the places."""
+    ids, places = factorize(values, name)
+    is_new = find_places(ids, known, name) < 0
+    if not len(known) or not is_new.any():
+        known = known if len(known) else ids
+    else:
+        new = ids[is_new].tolist()
+        # Today's strings are not yesterday's numbers.
+        _sort(np.array([known.tolist()[0], new[0]], dtype=object), name)
+        known = as_ids(known.tolist() + new, name)
+    return known, find_places(ids, known, name)[places]
+
+
+def find_places(values, ids, name):
     """Give the place of each value among the ids, -1 where it is not there."""
     # An integer and a float would be compared as floats, which may lose digits.
     are_numbers = values.dtype.kind == ids.dtype.kind and ids.dtype.kind in _NUMBERS
     find = _find_numbers if are_numbers else _find_objects
-    return find(values, ids).astype(np.int32, copy=False)
+    places = find(values, ids).astype(np.int32, copy=False)
+    n_missing = count_gaps(values[places < 0])
+    if n_missing:
+        raise ValueError(describe_gaps(name, n_missing))
+    return places
 
 
 def _find_objects(values, ids):
-    values, ids = values.astype(object, copy=False), ids.astype(object)
-    pandas = _import_pandas()
-    if pandas:
-        return pandas.Index(ids, dtype=object).get_indexer(values)
-    place_of = dict(zip(ids, range(len(ids)), strict=True))
+    place_of = dict(zip(ids.tolist(), range(len(ids)), strict=True))
     return _map_values(place_of.get, values, repeat(-1))
 
 
@@ -79,38 +96,45 @@ def _find_numbers(values, ids):
     return places
 
 
-def _import_pandas():
-    """Give pandas if it is there: it hashes objects several times as fast."""
-    try:
-        import pandas
-    except ImportError:
-        return None
-    return pandas
-
-
-def _map_values(function, objects, *defaults):
+def _map_values(function, values, *defaults):
     """Map each value to an index."""
-    places = map(function, objects.tolist(), *defaults)
-    return np.fromiter(places, dtype=np.int32, count=len(objects))
+    places = map(function, values.tolist(), *defaults)
+    return np.fromiter(places, dtype=np.int32, count=len(values))
+
+
+def count_gaps(values):
+    """Say how many of the values are missing."""
+    if values.dtype.kind in _NUMBERS:
+        return np.count_nonzero(values != values)
+    return sum(map(_is_gap, values.tolist()))
 
 
 def _is_gap(value):
-    return value is None or value != value  # NaN
+    """Whether it is None, NaN, NaT or NA, of which none says that it equals itself."""
+    if value is None:
+        return True
+    same = value == value
+    return not (isinstance(same, bool | np.bool_) and same)
 
 
-def as_ids(ids):
+def as_ids(ids, name):
     """Make an array of a list of ids; other than numbers they stay objects."""
-    array = np.asarray(ids)
-    return array if array.dtype.kind in _NUMBERS else np.array(ids, dtype=object)
+    array = to_array(ids, name)
+    return array if array.dtype.kind in _NUMBERS else array.astype(object)
 
 
 def check_ids(ids, name):
     """Return the ids that were passed for a column, without duplicates."""
-    ids = as_ids(ids.tolist() if hasattr(ids, "tolist") else list(ids))
-    if ids.ndim != 1 or not len(ids):
+    ids = as_ids(ids.tolist() if hasattr(ids, "tolist") else list(ids), name)
+    if not len(ids):
         raise ValueError(
-            f"The ids of column {name!r} have shape {ids.shape}, expected 1-D and at "
-            "least one."
+            f"There are no ids for column {name!r}, expected at least one."
+        )
+    n_missing = count_gaps(ids)
+    if n_missing:
+        raise ValueError(
+            f"Of the {len(ids)} ids passed for column {name!r} {n_missing} are "
+            "missing. Leave them out."
         )
     n_unique = len(set(ids.tolist()))
     if n_unique < len(ids):

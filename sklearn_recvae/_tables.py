@@ -1,8 +1,14 @@
 """Columns of a table of events, from any data frame, and back."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 
 import numpy as np
+
+_BOOLS = bool, np.bool_
+_FLOATS = float, np.float32, np.float16  # np.float64 is a float
+# Up to here each whole number is a float64 too.
+_LARGEST_EXACT = 2**53
 
 
 def read_columns(table, names):
@@ -18,12 +24,10 @@ def read_columns(table, names):
             f"The table has no column {missing[0]!r}, it has {present}. Set the "
             "parameters user, item, weight and time to the names of the columns."
         )
-    columns = {name: _as_array(get(name), name) for name in names}
+    columns = {name: as_column(get(name), name) for name in names}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"The columns have different lengths: {lengths}.")
-    if not len(columns[names[0]]):
-        raise ValueError("The table has no events, expected at least one.")
     return columns, backend
 
 
@@ -44,22 +48,101 @@ def _as_frame(table):
         ) from error
 
 
-def _as_array(column, name):
-    """Turn a column into a 1-D array; times become numbers or datetime64."""
-    if hasattr(column, "null_count"):  # of a data frame
-        n_missing = column.null_count()
-        if n_missing:
-            raise ValueError(describe_gaps(name, n_missing))
-        if column.dtype.is_temporal():
-            column = column.dt.timestamp("us")
-        column = column.to_numpy()
+def as_column(column, name):
+    """Turn a column into a 1-D array."""
+    if isinstance(column, list | tuple):
+        return to_array(column, name)
+    if isinstance(column, np.ndarray):
+        n_missing = np.ma.count_masked(column)
+    else:
+        column = _as_series(column)
+        n_missing = column.null_count() if _is_series(column) else 0
+    if n_missing:
+        raise ValueError(describe_gaps(name, n_missing))
+    if _is_series(column):
+        return _series_to_array(column, name)
     column = np.asarray(column)
     if column.ndim != 1:
         raise ValueError(
             f"Column {name!r} has {column.ndim} dimensions, expected 1: a value for "
             "each event."
         )
-    return column
+    return to_array(column.tolist(), name) if column.dtype == object else column
+
+
+def _as_series(column):
+    """Give a column of a data frame library as narwhals has it, others as they are."""
+    try:
+        import narwhals
+    except ImportError:
+        return column
+    return narwhals.from_native(column, series_only=True, pass_through=True)
+
+
+def _is_series(column):
+    return hasattr(column, "null_count") and hasattr(column, "implementation")
+
+
+def _series_to_array(column, name):
+    """Turn a column of narwhals into an array."""
+    import narwhals
+
+    dtype = column.dtype
+    too_wide = dtype in (narwhals.Int128, narwhals.UInt128)
+    is_number = dtype.is_float() or (dtype.is_integer() and not too_wide)
+    if is_number or dtype.is_temporal() or dtype == narwhals.Boolean:
+        return column.to_numpy()
+    # As an array numpy's strings would lose zeros at their end.
+    return to_array(column.to_list(), name)
+
+
+def to_array(values, name):
+    """Give a list as a 1-D array in which values are as different as in the list.
+
+    Numbers become int64, uint64 or float64, whichever has all of them exactly; what
+    has no such dtype stays Python objects. (`numpy.asarray` makes floats of 1 and
+    2**63, strings of 1 and "1", and cuts zeros off the end of strings.)
+    """
+    types = set(map(type, values))
+    for cls in types:
+        if issubclass(cls, Iterable) and not issubclass(cls, str | bytes):
+            raise ValueError(
+                f"Column {name!r} has a value of type {cls.__name__}, expected "
+                "numbers or strings. Convert them first."
+            )
+    kinds = {_kind(cls) for cls in types}
+    if "bool" in kinds and kinds & {"int", "float"}:
+        raise ValueError(
+            f"Column {name!r} has both booleans and numbers, of which True and 1 would "
+            "be the same. Convert them first."
+        )
+    return np.fromiter(values, dtype=object, count=len(values)).astype(
+        _choose_dtype(kinds, values)
+    )
+
+
+def _kind(cls):
+    if issubclass(cls, _BOOLS):
+        return "bool"
+    if issubclass(cls, int | np.integer):
+        return "int"
+    return "float" if issubclass(cls, _FLOATS) else "other"
+
+
+def _choose_dtype(kinds, values):
+    """Give the dtype that has all values exactly."""
+    if kinds == {"bool"}:
+        return bool
+    if kinds == {"int"}:
+        low, high = int(min(values)), int(max(values))
+        for dtype in (np.int64, np.uint64):
+            if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+                return dtype
+        return object
+    if kinds == {"int", "float"}:
+        whole = (int(value) for value in values if not isinstance(value, _FLOATS))
+        return np.float64 if max(map(abs, whole)) <= _LARGEST_EXACT else object
+    return np.float64 if kinds <= {"float"} else object
 
 
 def describe_gaps(name, n_missing):
@@ -70,18 +153,22 @@ def describe_gaps(name, n_missing):
 
 
 def check_weights(weights, name, threshold):
-    """Return the weights as float32; only with a threshold may they be negative."""
+    """Return the weights as float32; with a threshold 1 for those above it, else 0."""
     if weights.dtype.kind not in "biuf":
         raise ValueError(
             f"Column {name!r} of weights has dtype {weights.dtype}, expected numbers."
         )
-    weights = weights.astype(np.float32)
+    if threshold is None:
+        with np.errstate(over="ignore"):
+            weights = weights.astype(np.float32)
     if not np.isfinite(weights).all():
         raise ValueError(
             f"Column {name!r} has weights that are NaN, infinite or too large for "
             "float32. Drop these events first."
         )
-    if threshold is None and (weights < 0).any():
+    if threshold is not None:
+        return _is_above(weights, threshold).astype(np.float32)
+    if (weights < 0).any():
         raise ValueError(
             f"Column {name!r} has negative weights, such as {weights.min()}. Drop "
             "these events, or set threshold to make interactions of the others."
@@ -89,12 +176,20 @@ def check_weights(weights, name, threshold):
     return weights
 
 
+def _is_above(weights, threshold):
+    """Compare in the precision of the weights, where .1 and float32(.1) are equal."""
+    if weights.dtype.kind != "f":
+        return weights > math.floor(threshold)  # exact
+    with np.errstate(over="ignore"):
+        return weights > weights.dtype.type(threshold)
+
+
 def check_times(times, name):
     """Return the times as an array that can be sorted."""
     if times.dtype.kind not in "iufmM":
         raise ValueError(
-            f"Column {name!r} of times has dtype {times.dtype}, expected numbers or "
-            "datetime64. Convert them first."
+            f"Column {name!r} of times has dtype {times.dtype}, expected numbers, "
+            "datetime64 or timedelta64. Convert them first."
         )
     n_missing = int((times != times).sum())  # NaN, NaT
     if n_missing:

@@ -1,6 +1,7 @@
 """Ids to indices and back: from a table of events to an interaction matrix."""
 
 from numbers import Integral, Real
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array
@@ -8,8 +9,9 @@ from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recvae._ids import check_ids, factorize, find_places
+from sklearn_recvae._ids import append_new, check_ids, find_places
 from sklearn_recvae._tables import (
+    as_column,
     check_times,
     check_weights,
     make_table,
@@ -19,6 +21,15 @@ from sklearn_recvae.interactions import as_csr
 from sklearn_recvae.ranking import NO_ITEM
 
 _COUNT = Interval(Integral, 1, None, closed="left")
+_NO_IDS = np.empty(0)
+
+
+class _Learnt(NamedTuple):
+    """The users or the items of a table, and where its events have them."""
+
+    ids: np.ndarray
+    places: np.ndarray  # one an event, -1 for none of the ids
+    n_fixed: int  # the first so many ids stay, however rare they are
 
 
 class InteractionEncoder(TransformerMixin, BaseEstimator):
@@ -26,7 +37,8 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
 
     A row of the table is an event: a user and an item, and maybe a weight and a time.
     A row of the matrix is a user, a column an item, each in the order of the sorted
-    ids. A pair that occurs several times is one interaction.
+    ids. A pair that occurs several times is one interaction. :meth:`partial_fit` puts
+    the users and items that a later table brings behind those that are known.
 
     Tables are data frames of pandas, polars, pyarrow and other libraries, by way of
     narwhals, or mappings from column names to arrays.
@@ -34,7 +46,8 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     user : str, default="user"
-        Name of the column of user ids: numbers or strings, without gaps.
+        Name of the column of user ids: numbers or strings, without gaps. What differs
+        stays different: no id is rounded.
     item : str, default="item"
         Name of the column of item ids.
     weight : str or None, default=None
@@ -46,13 +59,14 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         same time that is the one further down in the table.
     threshold : float or None, default=None
         If given, only events with a weight above it are interactions, and their
-        weight is 1.
+        weight is 1. It is compared in the precision of the weights.
     min_user_interactions : int, default=1
         Users with fewer items are left out, after items with fewer users have been.
     min_item_interactions : int, default=1
         Items with fewer users are left out.
     user_ids : array-like of shape (n_users,) or "auto", default="auto"
         The rows, in this order. "auto" takes them from the table in :meth:`fit`.
+        Users who are passed have rows whatever the table says, if need be empty ones.
     item_ids : array-like of shape (n_items,) or "auto", default="auto"
         The columns, in this order. "auto" takes them from the table in :meth:`fit`.
         Pass the `item_ids_` of another encoder to encode new users for a model that
@@ -69,9 +83,9 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
     item_ids_ : ndarray of shape (n_items,)
         Id of each column.
     dropped_user_ids_ : ndarray of shape (n_dropped_users,)
-        Users of the table in :meth:`fit` that had too few interactions.
+        Users of the tables so far that had too few interactions.
     dropped_item_ids_ : ndarray of shape (n_dropped_items,)
-        Items of the table in :meth:`fit` that had too few interactions.
+        Items of the tables so far that had too few interactions.
 
     See Also
     --------
@@ -149,7 +163,7 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         ------
         ValueError
             If a column is missing, has gaps or is no column of such values, if ids that
-            were passed have duplicates, or if no event is left.
+            were passed have duplicates, or if no user or no item is left.
         """
         self.fit_transform(table)
         return self
@@ -175,30 +189,37 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         ValueError
             As in :meth:`fit`.
         """
-        if self.threshold is not None and self.weight is None:
-            raise ValueError(
-                f"Got threshold={self.threshold!r} and weight=None, but only weights "
-                "have a threshold. Set weight to the name of their column."
-            )
-        columns, backend = read_columns(table, self._column_names())
-        user_ids, users = self._learn(columns[self.user], self.user, self.user_ids)
-        item_ids, items = self._learn(columns[self.item], self.item, self.item_ids)
-        X = self._to_matrix(columns, users, items, (len(user_ids), len(item_ids)))
-        kept_users, kept_items = self._find_kept(X)
-        kept = X[kept_users][:, kept_items]
-        if not kept.nnz:
-            raise ValueError(
-                f"None of {len(users)} events is left with threshold={self.threshold}, "
-                f"min_user_interactions={self.min_user_interactions} and "
-                f"min_item_interactions={self.min_item_interactions}. Pass more "
-                "events, or lower these."
-            )
-        self.user_ids_ = user_ids[kept_users]
-        self.item_ids_ = item_ids[kept_items]
-        self.dropped_user_ids_ = user_ids[~kept_users]
-        self.dropped_item_ids_ = item_ids[~kept_items]
-        self._backend = backend
-        return kept
+        return self._learn(table, None)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, table, y=None):
+        """Learn the ids that are new in a table, and put them behind the known ones.
+
+        What is known keeps its row or column. New ids follow, sorted among themselves,
+        and are counted in this table alone: one that was left out before is taken in if
+        it has enough interactions here. Ids that were passed as `user_ids` or
+        `item_ids` get no new ones behind them.
+
+        Parameters
+        ----------
+        table : data frame or mapping of str to array-like of shape (n_events,)
+            Events: all that there are by now, or those since the last time.
+        y : Ignored
+            Not used, present here for API consistency by convention.
+
+        Returns
+        -------
+        self : InteractionEncoder
+            The encoder, with more rows and columns if the table has new ids.
+
+        Raises
+        ------
+        ValueError
+            As in :meth:`fit`, and if new ids are strings where the known ones are
+            numbers, or the other way round. A table without new ids is no error.
+        """
+        self._learn(table, self)
+        return self
 
     def transform(self, table):
         """Encode a table with the ids of :meth:`fit`.
@@ -285,9 +306,17 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If shapes do not fit each other or an item index is out of range.
+            If shapes do not fit each other, an item index is out of range, or the
+            column of users or items is itself called "rank" or "score".
         """
         check_is_fitted(self)
+        added = ["rank"] if scores is None else ["rank", "score"]
+        taken = [name for name in (self.user, self.item) if name in added]
+        if taken:
+            raise ValueError(
+                f"The encoder has ids in a column {taken[0]!r}, which is also the name "
+                "of one that decode adds. Rename it in the table and the encoder."
+            )
         recommended = np.asarray(recommended)
         if recommended.ndim != 2 or recommended.dtype.kind not in "iu":
             raise ValueError(
@@ -295,7 +324,9 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
                 f"{recommended.ndim} dimensions, expected a 2-D array of integers such "
                 "as recommend returns."
             )
-        user_ids = self.user_ids_ if user_ids is None else np.asarray(user_ids)
+        user_ids = (
+            self.user_ids_ if user_ids is None else as_column(user_ids, self.user)
+        )
         if len(user_ids) != len(recommended):
             raise ValueError(
                 f"recommended has {len(recommended)} rows, but there are "
@@ -345,19 +376,81 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         names = [self.user, self.item, self.weight, self.time]
         return [name for name in names if name is not None]
 
-    def _learn(self, values, name, given):
-        """Give the ids, and the place of each value among them."""
+    def _learn(self, table, before):
+        """Learn the ids of a table behind those of an encoder, and give its matrix."""
+        if self.threshold is not None and self.weight is None:
+            raise ValueError(
+                f"Got threshold={self.threshold!r} and weight=None, but only weights "
+                "have a threshold. Set weight to the name of their column."
+            )
+        known_users, known_items, dropped_users, dropped_items = (
+            getattr(before, name, _NO_IDS)
+            for name in (
+                "user_ids_",
+                "item_ids_",
+                "dropped_user_ids_",
+                "dropped_item_ids_",
+            )
+        )
+        columns, backend = read_columns(table, self._column_names())
+        users = self._learn_ids(columns, self.user, self.user_ids, known_users)
+        items = self._learn_ids(columns, self.item, self.item_ids, known_items)
+        shape = len(users.ids), len(items.ids)
+        X = self._to_matrix(columns, users.places, items.places, shape)
+        kept_users, kept_items = self._find_kept(X, users.n_fixed, items.n_fixed)
+        kept = X[kept_users][:, kept_items]
+        if not all(kept.shape):
+            raise ValueError(self._describe_nothing_left(columns, users, items))
+        # Nothing changes before all that can fail is done.
+        user_ids = _divide(users.ids, kept_users, dropped_users, self.user)
+        item_ids = _divide(items.ids, kept_items, dropped_items, self.item)
+        self.user_ids_, self.dropped_user_ids_ = user_ids
+        self.item_ids_, self.dropped_item_ids_ = item_ids
+        self._backend = backend
+        return kept
+
+    def _learn_ids(self, columns, name, given, known):
         if isinstance(given, str):  # "auto"
-            return factorize(values, name)
-        ids = check_ids(given, name)
-        return ids, self._find(values, name, ids, ids[:0])
+            ids, places = append_new(known, columns[name], name)
+            return _Learnt(ids, places, len(known))
+        ids = known if len(known) else check_ids(given, name)
+        places = self._find(columns[name], name, ids, ids[:0])
+        return _Learnt(ids, places, len(ids))
+
+    def _describe_nothing_left(self, columns, users, items):
+        n_events = len(users.places)
+        if not n_events:
+            return (
+                "The table has no events, expected at least one, or the users and the "
+                "items as user_ids and item_ids."
+            )
+        reasons = []
+        for name, learnt in ((self.user, users), (self.item, items)):
+            unknown = columns[name][learnt.places < 0].tolist()
+            if unknown:
+                reasons.append(
+                    f"{len(unknown)} have an unknown {name}, such as {unknown[0]!r}"
+                )
+        limits = {
+            "threshold": None,
+            "min_user_interactions": 1,
+            "min_item_interactions": 1,
+        }
+        for name, default in limits.items():
+            if getattr(self, name) != default:
+                reasons.append(f"there is {name}={getattr(self, name)}")
+        reasons = "; ".join(reasons) or "their weights are 0"
+        return (
+            f"None of {n_events} events is left: {reasons}. Pass more events, lower "
+            "limits, or pass user_ids and item_ids for rows and columns without any."
+        )
 
     def _find(self, values, name, ids, dropped_ids):
         """Give the place of each value among the ids; -1 where it is left out."""
-        places = find_places(values, ids)
+        places = find_places(values, ids, name)
         if self.handle_unknown == "error":
             others = values[places < 0]
-            unknown = others[find_places(others, dropped_ids) < 0]
+            unknown = others[find_places(others, dropped_ids, name) < 0]
             if len(unknown):
                 raise ValueError(
                     f"{len(unknown)} of {len(values)} events have an unknown {name}, "
@@ -376,30 +469,28 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         if self.time is not None:
             times = check_times(columns[self.time], self.time)
             kept = kept[_last_of_pairs(users[kept], items[kept], times[kept])]
-        if self.threshold is not None:
-            kept = kept[weights[kept] > self.threshold]
-            weights = np.ones_like(weights)
         X = coo_array(
             (weights[kept], (users[kept], items[kept])), shape=shape
         ).tocsr()  # sums duplicates
+        if not np.isfinite(X.data).all():
+            raise ValueError(
+                f"The weights of a pair in column {self.weight!r} sum to more than "
+                "float32 can hold. Scale them down."
+            )
+        X.eliminate_zeros()
         if self.weight is None or self.threshold is not None:
             X.data[:] = 1
-        X.eliminate_zeros()
         return X
 
-    def _find_kept(self, X):
-        """Say which users and items have enough interactions; what was given stays."""
-        auto_users, auto_items = (
-            isinstance(ids, str) for ids in (self.user_ids, self.item_ids)
-        )
+    def _find_kept(self, X, n_fixed_users, n_fixed_items):
+        """Say which users and items have enough interactions, or stay without."""
         ones = csr_array((np.ones_like(X.data), X.indices, X.indptr), shape=X.shape)
-        kept_users, kept_items = np.ones(X.shape[0], bool), np.ones(X.shape[1], bool)
-        if auto_items:
-            kept_items = ones.sum(axis=0) >= self.min_item_interactions
-        if auto_users:
-            kept_users = ones @ kept_items >= self.min_user_interactions
-        if auto_items:
-            kept_items &= ones.T @ kept_users > 0
+        kept_items = ones.sum(axis=0) >= self.min_item_interactions
+        kept_items[:n_fixed_items] = True
+        kept_users = ones @ kept_items >= self.min_user_interactions
+        kept_users[:n_fixed_users] = True
+        kept_items &= ones.T @ kept_users > 0
+        kept_items[:n_fixed_items] = True
         return kept_users, kept_items
 
     def __sklearn_tags__(self):
@@ -409,9 +500,19 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         return tags
 
 
+def _divide(ids, kept, dropped_before, name):
+    """Give the ids that are kept, and all that were ever dropped and are not kept."""
+    kept_ids, dropped = ids[kept], ids[~kept]
+    if len(dropped_before):
+        dropped, _ = append_new(dropped_before, dropped, name)
+    return kept_ids, dropped[find_places(dropped, kept_ids, name) < 0]
+
+
 def _last_of_pairs(users, items, times):
     """Give the place of the last event of each pair, in no certain order."""
     pairs = users.astype(np.int64) * (items.max(initial=0) + 1) + items
     order = np.lexsort((times, pairs))  # stable
     pairs = pairs[order]
-    return order[np.append(pairs[1:] != pairs[:-1], [True] * (len(pairs) > 0))]
+    is_last = np.ones(len(pairs), dtype=bool)
+    is_last[:-1] = pairs[1:] != pairs[:-1]
+    return order[is_last]

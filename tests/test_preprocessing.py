@@ -1,10 +1,10 @@
+import datetime
 import pickle
-import sys
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from sklearn.base import clone
@@ -126,15 +126,6 @@ def test_times_of_frames(library):
         assert (encoder.fit_transform(dates) != X).nnz == 0
 
 
-@pytest.fixture(params=["pandas", "no pandas"])
-def maybe_pandas(request, monkeypatch):
-    """Hash with pandas and without it; numbers are sorted either way."""
-    if request.param == "no pandas":
-        monkeypatch.setitem(sys.modules, "pandas", None)
-    else:
-        pytest.importorskip("pandas")
-
-
 IDS = st.one_of(
     st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1),
     st.lists(st.integers(0, 2**64 - 1).map(np.uint64), min_size=1),
@@ -145,8 +136,6 @@ IDS = st.one_of(
 )
 
 
-@pytest.mark.usefixtures("maybe_pandas")
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(IDS, IDS)
 def test_any_ids_by_a_dict(known, others):
     """Learnt are the sorted ids, and the others are found, or not, as by a dict."""
@@ -161,7 +150,6 @@ def test_any_ids_by_a_dict(known, others):
     assert set(X.nonzero()[0].tolist()) == expected
 
 
-@pytest.mark.usefixtures("maybe_pandas")
 @pytest.mark.parametrize(
     ("ids", "n_missing"),
     [
@@ -265,7 +253,8 @@ def test_decode():
         ({"user": [1, None], "item": [1, 2]}, {}, "'user' has 1 missing values"),
         ({"user": [1.0, np.nan], "item": [1, 2]}, {}, "'user' has 1 missing values"),
         ({"user": MIXED, "item": [1, 2]}, {}, "cannot be sorted"),
-        ({"user": [[1], [2]], "item": [1, 2]}, {}, "has 2 dimensions"),
+        ({"user": [[1], [2]], "item": [1, 2]}, {}, "has a value of type list"),
+        ({"user": np.ones((2, 1)), "item": [1, 2]}, {}, "has 2 dimensions"),
         (EVENTS, {"threshold": 3}, "Set weight"),
         (EVENTS, {"min_user_interactions": 3}, "None of 6 events is left"),
         (EVENTS, {"weight": "user"}, "'user' of weights has dtype"),
@@ -308,6 +297,321 @@ def test_bad_recommendations():
         encoder.decode([[0], [1], [1]], [1, 2, 3])
     with pytest.raises(ValueError, match="X has shape"):
         encoder.inverse_transform(np.ones((2, 2)))
+
+
+FAR = 2**63
+DIFFERENT_IDS = {
+    "both sides of 2**63": [5, FAR + 1, FAR + 2],
+    "negative and above 2**63": [-1, FAR + 1, FAR + 2],
+    "above 2**64": [5, 2**64, 2**64 + 1],
+    "above 2**53 beside a float": [2**53, 2**53 + 1, 0.5],
+    "strings with zeros": ["a", "a\0", "a\0\0"],
+    "lone surrogates": ["\ud800", "\ud801", "a"],
+    "bytes with zeros": [b"a", b"a\0", b"b"],
+}
+
+
+@pytest.mark.parametrize("ids", DIFFERENT_IDS.values(), ids=list(DIFFERENT_IDS))
+@pytest.mark.parametrize("make", [list, lambda ids: np.array(ids, dtype=object)])
+def test_different_ids_stay_different(ids, make):
+    table = {"user": make(ids), "item": [0, 1, 2]}
+    encoder = InteractionEncoder()
+    X = encoder.fit_transform(table)
+    assert encoder.user_ids_.tolist() == sorted(ids)
+    assert (encoder.transform(table) != X).nnz == 0
+    assert encoder.inverse_transform(X)["user"].tolist() == sorted(ids)
+    given = InteractionEncoder(user_ids=make(ids))
+    assert given.fit_transform(table).toarray().tolist() == np.eye(3).tolist()
+
+
+@pytest.mark.parametrize("library", FRAMES)
+@pytest.mark.parametrize("ids", [[5, FAR + 1, FAR + 2], ["a", "a\0", "b"]])
+def test_different_ids_of_frames(library, ids):
+    numbers = isinstance(ids[0], int)
+    column = np.array(ids, dtype=np.uint64) if numbers else ids
+    encoder = InteractionEncoder()
+    X = encoder.fit_transform(as_frame(library, {"user": column, "item": column}))
+    assert X.toarray().tolist() == np.eye(3).tolist()
+    assert encoder.transform({"user": ids, "item": ids}).nnz == 3
+    decoded = encoder.decode([[0], [1], [2]])
+    assert (encoder.transform(decoded) != X).nnz == 0
+
+
+def test_wide_integers_of_polars():
+    polars = pytest.importorskip("polars")
+    if not hasattr(polars, "Int128"):
+        pytest.skip("this polars has no Int128")
+    ids = [2**100, 2**100 + 1, -5]
+    table = polars.DataFrame({"user": polars.Series(ids, dtype=polars.Int128)})
+    table = table.with_columns(item=polars.col("user"))
+    encoder = InteractionEncoder()
+    assert encoder.fit_transform(table).nnz == 3
+    assert encoder.user_ids_.tolist() == sorted(ids)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (["1", 1], "cannot be sorted"),
+        ([True, 1], "booleans and numbers"),
+        ([(1, 2), (1, 3)], "has a value of type tuple"),
+        (np.ma.array([1, 2], mask=[False, True]), "'user' has 1 missing values"),
+        (np.ma.array(["a", "b"], mask=[True, True]), "'user' has 2 missing values"),
+        ([1, np.ma.masked], "has a value of type MaskedConstant"),
+    ],
+)
+def test_ids_that_cannot_be_told_apart(ids, message):
+    with pytest.raises(ValueError, match=message):
+        InteractionEncoder().fit({"user": ids, "item": [1, 2]})
+
+
+@pytest.mark.parametrize("gap", [None, np.nan, np.datetime64("NaT")])
+@pytest.mark.parametrize("known", [["a", "b"], [1, 2]])
+def test_gaps_are_no_unknown_ids(gap, known):
+    """An id that is missing is an error even where unknown ones are ignored."""
+    ids = [known[0], gap]
+    encoder = InteractionEncoder(
+        user_ids=known, item_ids=[7], handle_unknown="ignore"
+    ).fit({"user": known, "item": [7, 7]})
+    for method in (encoder.fit, encoder.transform, encoder.partial_fit):
+        with pytest.raises(ValueError, match="'user' has 1 missing values"):
+            method({"user": ids, "item": [7, 7]})
+    with pytest.raises(ValueError, match="2 ids passed for column 'user' 1 are mi"):
+        clone(encoder).set_params(user_ids=ids).fit({"user": known, "item": [7, 7]})
+
+
+def test_gaps_of_pandas_in_a_dict():
+    pandas = pytest.importorskip("pandas")
+    for gap, dtype in ((pandas.NA, "Int64"), (pandas.NA, object), (None, str)):
+        column = pandas.Series([gap, gap], dtype=dtype)
+        with pytest.raises(ValueError, match="'user' has 2 missing values"):
+            InteractionEncoder().fit({"user": column, "item": [1, 2]})
+    with pytest.raises(ValueError, match="'user' has 1 missing values"):
+        InteractionEncoder().fit({"user": [pandas.NA, "a"], "item": [1, 2]})
+
+
+@pytest.mark.parametrize(
+    ("weights", "threshold", "expected"),
+    [
+        ([0.1, 1.0], 0.1, [0, 1]),
+        ([0.1, 1.0], np.float64(0.1), [0, 1]),
+        ([0.1, 1.0], np.float32(0.1), [0, 1]),
+        (np.array([0.1, 1.0], np.float32), np.float64(0.1), [0, 1]),
+        (np.array([0.1, 1.0], np.float32), 0.1, [0, 1]),
+        (np.array([0.1, 1.0], np.float16), 0.1, [0, 1]),
+        ([2**24 + 1, 2**24], 2**24, [1, 0]),
+        ([2.0**24 + 1, 2.0**24], 2**24, [1, 0]),
+        ([2**53 + 1, 2**53], 2**53, [1, 0]),
+        ([FAR + 1, FAR], FAR, [1, 0]),
+        ([1, 2], 1.5, [0, 1]),
+        ([-2, -1], -1.5, [0, 1]),
+        (np.array([1, 2], np.int8), 300, [0, 0]),
+        ([True, False], 0, [1, 0]),
+        ([1e300, 1.0], 1, [1, 0]),
+    ],
+)
+def test_threshold_is_compared_exactly(weights, threshold, expected):
+    table = {"user": [0, 0], "item": [0, 1], "w": weights}
+    encoder = InteractionEncoder(
+        weight="w", threshold=threshold, user_ids=[0], item_ids=[0, 1]
+    )
+    assert encoder.fit_transform(table).toarray().tolist() == [expected]
+
+
+def test_weights_of_a_pair_that_overflow():
+    table = {"user": [0, 0], "item": [0, 0], "w": [3e38, 3e38]}
+    with pytest.raises(ValueError, match="sum to more than float32 can hold"):
+        InteractionEncoder(weight="w").fit(table)
+    with pytest.raises(ValueError, match="too large for float32"):
+        InteractionEncoder(weight="w").fit({**table, "w": [1e39, 1]})
+
+
+@pytest.mark.parametrize("column", ["w", "when"])
+def test_masked_weights_and_times(column):
+    table = {"user": [0, 0], "item": [0, 1], "w": [1, 2], "when": [1, 2]}
+    table[column] = np.ma.array(table[column], mask=[False, True])
+    with pytest.raises(ValueError, match=f"'{column}' has 1 missing values"):
+        InteractionEncoder(weight="w", time="when").fit(table)
+
+
+@pytest.mark.parametrize("library", [None, *FRAMES])
+@pytest.mark.parametrize("kind", ["datetime64", "timedelta64"])
+@pytest.mark.parametrize("unit", ["ns", "us", "ms"])
+def test_times_keep_their_precision(library, kind, unit):
+    """The last event is the first one, by one tick; far from 1970 too."""
+    far = {"ns": 2**62, "us": 2**53 + 2, "ms": 2**43}[unit]
+    times = np.array([far + 1, far]).astype(f"{kind}[{unit}]")
+    table = {"user": [0, 0], "item": [0, 0], "w": [1, 2], "when": times}
+    if library is not None:
+        table = as_frame(library, table)
+    X = InteractionEncoder(weight="w", time="when").fit_transform(table)
+    assert X.data.tolist() == [1]
+
+
+def test_times_of_day():
+    polars = pytest.importorskip("polars")
+    times = [datetime.time(1), datetime.time(2)]
+    table = {"user": [0, 0], "item": [0, 0], "when": times}
+    for each in (table, polars.DataFrame(table)):
+        with pytest.raises(ValueError, match="expected numbers, datetime64 or timed"):
+            InteractionEncoder(time="when").fit(each)
+
+
+@pytest.mark.parametrize("name", ["rank", "score"])
+@pytest.mark.parametrize("parameter", ["user", "item"])
+def test_decode_overwrites_no_ids(name, parameter):
+    table = {"user": ["a"], "item": ["b"]}
+    table[name] = table.pop(parameter)
+    encoder = InteractionEncoder(**{parameter: name}).fit(table)
+    with pytest.raises(ValueError, match=f"ids in a column '{name}'"):
+        encoder.decode([[0]], [[1.0]])
+    if name == "score":
+        assert encoder.decode([[0]])["rank"].tolist() == [1]
+
+
+def test_decode_takes_ids_as_they_are():
+    encoder = InteractionEncoder().fit(EVENTS)
+    decoded = encoder.decode([[0], [0]], user_ids=["1", 1])
+    assert decoded["user"].tolist() == ["1", 1]
+
+
+def test_users_that_were_asked_for_have_rows():
+    known = {"item_ids": ["A", "B"], "handle_unknown": "ignore"}
+    encoder = InteractionEncoder(user_ids=["yan", "zoe"], **known)
+    unknown = {"user": ["yan"], "item": ["unknown"]}
+    for table in (unknown, {"user": [], "item": []}):
+        assert encoder.fit_transform(table).toarray().tolist() == [[0, 0], [0, 0]]
+        assert encoder.transform(table).nnz == 0
+        assert encoder.item_ids_.tolist() == ["A", "B"]
+    both = {"user": ["yan", "zoe"], "item": ["unknown", "A"]}
+    assert encoder.fit_transform(both).toarray().tolist() == [[0, 0], [1, 0]]
+    # A user whom only the table names is left out, and named.
+    encoder = InteractionEncoder(**known).fit(both)
+    assert encoder.dropped_user_ids_.tolist() == ["yan"]
+    with pytest.raises(
+        ValueError, match="1 events is left: 1 have an unknown item, such as 'unknown'"
+    ):
+        encoder.fit(unknown)
+    with pytest.raises(ValueError, match="has no events"):
+        encoder.fit({"user": [], "item": []})
+
+
+@pytest.mark.parametrize("library", FRAMES)
+def test_empty_frames(library):
+    empty = as_frame(library, {"user": [], "item": [], "w": [], "when": []})
+    encoder = InteractionEncoder(
+        weight="w", time="when", user_ids=["a"], item_ids=["b"]
+    )
+    assert encoder.fit_transform(empty).shape == (1, 1)
+    assert type(encoder.inverse_transform([[1]])) is type(empty)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"threshold": 9}, "6 events is left: there is threshold=9. Pass"),
+        ({"min_item_interactions": 4}, "left: there is min_item_interactions=4. Pass"),
+        (
+            {"item_ids": [30, 5], "handle_unknown": "ignore", "threshold": 5},
+            "left: 4 have an unknown item, such as 10; there is threshold=5. Pass",
+        ),
+    ],
+)
+def test_message_names_only_what_was_set(params, message):
+    with pytest.raises(ValueError, match=message):
+        InteractionEncoder(weight="rating", **params).fit(EVENTS)
+
+
+TABLES = st.lists(
+    st.tuples(
+        st.one_of(st.integers(-2, 2), st.integers(FAR - 2, FAR + 2)), st.text("ab\0")
+    ),
+    min_size=1,
+    max_size=20,
+).map(
+    lambda events: dict(zip(["user", "item"], zip(*events, strict=True), strict=True))
+)
+
+
+@pytest.mark.parametrize("library", [None, *FRAMES])
+@given(tables=st.lists(TABLES, min_size=2, max_size=3))
+@settings(max_examples=25)
+def test_new_ids_come_behind_the_known_ones(library, tables):
+    """Each table appends what it has new; matrices are those of a dict."""
+    encoder = InteractionEncoder()
+    users, items = [], []
+    for table in tables:
+        users += sorted(set(table["user"]).difference(users))
+        items += sorted(set(table["item"]).difference(items))
+        # Frames have no column with negative numbers and ones above 2**63.
+        if library is not None and min(users) >= 0:
+            column = np.array(table["user"], dtype=np.uint64)
+            table = as_frame(library, {"user": column, "item": list(table["item"])})
+        assert encoder.partial_fit(table) is encoder
+        assert encoder.user_ids_.tolist() == users
+        assert encoder.item_ids_.tolist() == items
+    expected = np.zeros((len(users), len(items)))
+    for user, item in zip(*tables[-1].values(), strict=True):
+        expected[users.index(user), items.index(item)] = 1
+    np.testing.assert_array_equal(encoder.transform(tables[-1]).toarray(), expected)
+
+
+def test_partial_fit_counts_in_its_own_table():
+    encoder = InteractionEncoder(min_user_interactions=2, min_item_interactions=2)
+    encoder.fit({"user": list("aabbc"), "item": [1, 2, 1, 2, 3]})
+    assert encoder.dropped_user_ids_.tolist() == ["c"]
+    assert encoder.dropped_item_ids_.tolist() == [3]
+    # Known ones stay, here with one interaction; 3 is frequent now, c still is not.
+    later = {"user": list("acddee"), "item": [3, 3, 3, 4, 3, 1]}
+    encoder.partial_fit(later)
+    assert encoder.item_ids_.tolist() == [1, 2, 3]
+    assert encoder.dropped_item_ids_.tolist() == [4]
+    assert encoder.user_ids_.tolist() == ["a", "b", "e"]
+    assert encoder.dropped_user_ids_.tolist() == ["c", "d"]
+    assert encoder.transform(later).toarray().tolist() == [
+        [0, 0, 1],
+        [0, 0, 0],
+        [1, 0, 1],
+    ]
+
+
+def test_partial_fit_without_anything_new():
+    encoder = InteractionEncoder().fit(EVENTS)
+    users, items = encoder.user_ids_, encoder.item_ids_
+    for table in (EVENTS, {"user": ["bob"], "item": [30]}, {"user": [], "item": []}):
+        encoder.partial_fit(table)
+        np.testing.assert_array_equal(encoder.user_ids_, users)
+        np.testing.assert_array_equal(encoder.item_ids_, items)
+
+
+def test_partial_fit_leaves_ids_that_were_passed():
+    encoder = InteractionEncoder(item_ids=[30, 10], handle_unknown="ignore")
+    encoder.fit(EVENTS).partial_fit({"user": ["eve"], "item": [10]})
+    encoder.partial_fit({"user": ["fay"], "item": [99]})
+    assert encoder.item_ids_.tolist() == [30, 10]
+    assert encoder.user_ids_.tolist() == ["ann", "bob", "cid", "eve"]
+    with pytest.raises(ValueError, match="have an unknown item, such as 99"):
+        encoder.set_params(handle_unknown="error").partial_fit(
+            {"user": ["fay"], "item": [99]}
+        )
+
+
+def test_partial_fit_refuses_ids_of_another_kind():
+    """Numbers that were read as strings would all be new."""
+    encoder = InteractionEncoder().fit(EVENTS)
+    before = encoder.__dict__.copy()
+    with pytest.raises(ValueError, match="'item' has ids that cannot be sorted"):
+        encoder.partial_fit({"user": ["bob"], "item": ["10"]})
+    with pytest.raises(ValueError, match="'item' has a value of type tuple"):
+        encoder.partial_fit({"user": ["new"], "item": [(1, 2)]})
+    assert encoder.__dict__ == before
+
+
+def test_no_data_frame_of_a_sparse_matrix():
+    pytest.importorskip("pandas")
+    encoder = InteractionEncoder().fit(EVENTS).set_output(transform="pandas")
+    with pytest.raises(ValueError, match="outputs a scipy sparse matrix"):
+        encoder.transform(EVENTS)
 
 
 def test_conventions():
