@@ -360,6 +360,35 @@ def test_validation_data_reach_a_pipeline_by_name(small):
     assert pipeline["recvae"].best_score_ == pipeline["recvae"].score(small[100:])
 
 
+@pytest.mark.parametrize("search", [False, True])
+def test_validation_data_are_transformed_by_the_first_steps(search):
+    rng = np.random.default_rng(0)
+    ratings, _, _ = make_interactions(150, 40, random_state=0)
+    ratings.data[:] = rng.integers(1, 6, ratings.nnz)
+    X, X_val = ratings[:100], ratings[100:]
+    with config_context(enable_metadata_routing=True):
+        estimator = Pipeline(
+            [
+                ("binarize", Binarizer(threshold=3.5)),
+                ("recvae", recommender().set_fit_request(X_val=True)),
+            ],
+            transform_input=["X_val"],
+        )
+        if search:
+            grid = {"recvae__gamma": [0.005]}
+            estimator = GridSearchCV(estimator, grid, cv=CV, error_score="raise")
+        estimator.fit(X, X_val=X_val)
+    model = (estimator.best_estimator_ if search else estimator)[-1]
+    expected = recommender().fit(
+        Binarizer(threshold=3.5).transform(X),
+        X_val=Binarizer(threshold=3.5).transform(X_val),
+    )
+    assert_array_equal(
+        model.history_["validation_score"], expected.history_["validation_score"]
+    )
+    assert_array_equal(model.predict(X), expected.predict(X))
+
+
 def test_a_candidate_that_cannot_be_fitted_is_not_chosen(small):
     search = GridSearchCV(recommender(), {"learning_rate": [1e6, 5e-3]}, cv=CV)
     with warnings.catch_warnings():
