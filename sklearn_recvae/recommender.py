@@ -582,12 +582,16 @@ default=None
 
     def _check_training_interactions(self, X, *, reset):
         X = check_interactions(self, X, reset=reset)
+        self._check_before_fit(X)
+        return X
+
+    def _check_before_fit(self, X):
         check_kl_weight(self.gamma, self.beta)
         check_prior_weights(self.prior_weights)
+        resolve_device(self.device)
         check_has_interactions(X)
         if self.slim_interval is not None:
             check_frequent_items(X, self.slim_min_count)
-        return X
 
     def _new_state(self, module, rng):
         """Start the optimisers, and the module too where there is none yet."""
