@@ -8,41 +8,35 @@ refused.
 
 import hashlib
 import json
+import math
 import os
 import reprlib
 import secrets
-import zlib
+import shutil
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile, ZipInfo
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 
 FORMAT_VERSION = 1
 
 _HEADER = "header.json"
-_MAX_HEADER_BYTES = 1 << 20
+_MAX_HEADER_BYTES = 1 << 24
+_MAX_DIMENSIONS = 8
 _NPY_HEADER_BYTES = 1 << 10  # more than numpy writes before the numbers
 _CHUNK = 1 << 20  # what is worked on at once in arrays of any size
-_DTYPES = {"float32", "float64", "int64", "int32", "uint8"}
-
-# What a damaged file can raise, in the zip, in the header or in an array.
-_DAMAGE = (
-    BadZipFile,
-    zlib.error,
-    EOFError,
-    OSError,
-    KeyError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    RuntimeError,
-    RecursionError,
-    OverflowError,
-)
+# Little-endian, whatever the machine is.
+_DTYPES = {
+    name: np.dtype(name).newbyteorder("<")
+    for name in ("float32", "float64", "int64", "int32", "uint8")
+}
 
 
 def write_file(path, kind, content, arrays):
     """Write a file; what was at its place before stays there until it is whole.
+
+    A link stays, and the file that it leads to is written. A file that was there keeps
+    its permissions.
 
     Parameters
     ----------
@@ -54,8 +48,18 @@ def write_file(path, kind, content, arrays):
         Anything that JSON can hold.
     arrays : dict of ndarray
         By name; of the dtypes that a file may have.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written, or what is there is no regular file.
+    ValueError
+        If there is more than `read_file` would read.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    _check_regular(path)
+    for name, array in arrays.items():
+        _count_bytes(name, str(array.dtype), list(array.shape))
     header = {
         "format": f"sklearn_recvae {kind}",
         "format_version": FORMAT_VERSION,
@@ -64,10 +68,18 @@ def write_file(path, kind, content, arrays):
     }
     header["sha256"] = _digest(header)
     header = json.dumps(header, allow_nan=False).encode()
+    if len(header) > _MAX_HEADER_BYTES:
+        raise ValueError(
+            f"{path} is not written: the list of its {len(arrays)} arrays, and what is "
+            f"not in arrays, take {len(header)} bytes, but at most {_MAX_HEADER_BYTES} "
+            "would be read. Save the parts of what is saved in files of their own."
+        )
     # Beside its place, so that it can be moved there in one step.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name[:50]}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as stream:
+            if path.exists():
+                shutil.copymode(path, temporary)
             with ZipFile(stream, "w") as archive:
                 archive.writestr(ZipInfo(_HEADER), header)
                 for name, array in arrays.items():
@@ -80,14 +92,28 @@ def write_file(path, kind, content, arrays):
         raise
 
 
+def _check_regular(path):
+    """Raise an OSError if there is something else than a file."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, expected a file.")
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is a device, a pipe or a socket, expected a file.")
+
+
 def _write_array(archive, name, array):
     # The date of a ZipInfo is fixed: the same arrays make the same file.
     with archive.open(ZipInfo(f"{name}.npy"), "w", force_zip64=True) as stream:
-        np.lib.format.write_array(stream, np.asarray(array), allow_pickle=False)
+        np.lib.format.write_array(stream, _as_stored(array), allow_pickle=False)
+
+
+def _as_stored(array):
+    return np.asarray(array, dtype=_DTYPES[str(array.dtype)], order="C")
 
 
 def read_file(path, kind):
     """Read a file that `write_file` wrote.
+
+    Time and memory are bounded by the size of the file, whatever it says.
 
     Parameters
     ----------
@@ -98,38 +124,25 @@ def read_file(path, kind):
 
     Returns
     -------
-    content : dict
-        As it was written.
+    content : object
+        As it was written, if it was `write_file` that wrote it.
     arrays : dict of ndarray
         As they were written.
 
     Raises
     ------
-    FileNotFoundError, PermissionError, IsADirectoryError
+    OSError
         If there is no file that may be read.
     ValueError
         If it is of another kind, of a later format version, or damaged.
     """
     path = Path(path)
+    _check_regular(path)
     with open(path, "rb") as stream:
         try:
             with ZipFile(stream) as archive:
-                header = _read_header(archive)
-                expected = f"sklearn_recvae {kind}"
-                if header["format"] != expected:
-                    raise _Refused(f"it is a {header['format']!r}")
-                version = header["format_version"]
-                if version > FORMAT_VERSION:
-                    raise _Refused(
-                        f"its format version is {version}, and this release reads up "
-                        f"to {FORMAT_VERSION}: upgrade sklearn_recvae"
-                    )
-                digest = header.pop("sha256")
-                if digest != _digest(header):
-                    raise _Refused("it is damaged: its header was changed")
-                names = {_HEADER, *(f"{name}.npy" for name in header["arrays"])}
-                if sorted(archive.namelist()) != sorted(names):
-                    raise _Refused("it is damaged: its parts are not those of its list")
+                header = _read_header(archive, kind)
+                _check_parts(archive, header["arrays"])
                 arrays = {
                     name: _read_array(archive, name, described)
                     for name, described in header["arrays"].items()
@@ -137,39 +150,88 @@ def read_file(path, kind):
                 return header["content"], arrays
         except _Refused as error:
             raise ValueError(f"{path} is no {kind} to be read: {error}.") from None
-        except _DAMAGE as error:
+        except MemoryError:  # there is too little for what the file really has
+            raise
+        except Exception as error:  # of zipfile, json and what they call
             raise ValueError(
                 f"{path} is no {kind} to be read: it is damaged, or was not written by "
                 f"sklearn_recvae ({type(error).__name__}: {error})."
             ) from error
 
 
-class _Refused(Exception):
+class _Refused(ValueError):
     """The file is none that was asked for, for a reason that is known."""
 
 
-def _read_header(archive):
+def _read_header(archive, kind):
     info = archive.getinfo(_HEADER)
-    if info.file_size > _MAX_HEADER_BYTES:
-        raise _Refused(f"its header has {info.file_size} bytes")
-    return json.loads(archive.read(info))
+    if info.file_size > _MAX_HEADER_BYTES or not _is_stored(info):
+        raise _Refused(
+            f"its header has {info.file_size} bytes, expected at most "
+            f"{_MAX_HEADER_BYTES}, which are not compressed"
+        )
+    header = json.loads(archive.read(info))
+    expected = f"sklearn_recvae {kind}"
+    if header["format"] != expected:
+        raise _Refused(f"it is a {header['format']!r}")
+    version = header["format_version"]
+    if version > FORMAT_VERSION:
+        raise _Refused(
+            f"its format version is {version}, and this release reads up to "
+            f"{FORMAT_VERSION}: upgrade sklearn_recvae"
+        )
+    digest = header.pop("sha256")
+    if digest != _digest(header):
+        raise _Refused("it is damaged: its header was changed")
+    return header
+
+
+def _check_parts(archive, described):
+    """Refuse parts that would take more memory than the file has bytes."""
+    names = [_HEADER, *(f"{name}.npy" for name in described)]
+    if sorted(archive.namelist()) != sorted(names):
+        raise _Refused("it is damaged: its parts are not those of its list")
+    parts = sorted(archive.infolist(), key=lambda info: info.header_offset)
+    begins = [info.header_offset for info in parts[1:]] + [archive.start_dir]
+    for info, next_begin in zip(parts, begins, strict=True):
+        if info.header_offset + info.file_size > next_begin:
+            raise _Refused(f"it is damaged: {info.filename} reaches into the next part")
+    for name, array in described.items():
+        check_fields(array, {"dtype": (str,), "shape": (list,), "sha256": (str,)})
+        info = archive.getinfo(f"{name}.npy")
+        n_before = info.file_size - _count_bytes(name, array["dtype"], array["shape"])
+        if not _is_stored(info) or not 0 < n_before <= _NPY_HEADER_BYTES:
+            raise _Refused(
+                f"it is damaged: {name} has not the size that the header says"
+            )
+
+
+def _is_stored(info):
+    return info.compress_type == ZIP_STORED and info.file_size == info.compress_size
+
+
+def _count_bytes(name, dtype, shape):
+    if dtype not in _DTYPES:
+        raise _Refused(f"its {name} has dtype {reprlib.repr(dtype)}")
+    are_lengths = all(type(length) is int and length >= 0 for length in shape)
+    if len(shape) > _MAX_DIMENSIONS or not are_lengths:
+        raise _Refused(f"its {name} has shape {reprlib.repr(shape)}")
+    return _DTYPES[dtype].itemsize * math.prod(shape)
 
 
 def _read_array(archive, name, described):
-    """Read an array; memory is taken for no more than the file has."""
-    info = archive.getinfo(f"{name}.npy")
+    """Read an array of which `_check_parts` has seen that the file has so much."""
     dtype, shape = described["dtype"], described["shape"]
-    if dtype not in _DTYPES:
-        raise _Refused(f"its {name} has dtype {dtype!r}")
-    n_bytes = np.dtype(dtype).itemsize
-    for length in shape:
-        n_bytes *= length
-    # Stored as it is, so that a small file cannot ask for much memory.
-    stored = info.compress_type == 0 and info.file_size == info.compress_size
-    if not stored or not 0 < info.file_size - n_bytes <= _NPY_HEADER_BYTES:
-        raise _Refused(f"it is damaged: {name} has not the size that the header says")
+    n_bytes = _count_bytes(name, dtype, shape)
+    info = archive.getinfo(f"{name}.npy")
+    array = np.empty(n_bytes, dtype=np.uint8)
     with archive.open(info) as stream:
-        array = np.lib.format.read_array(stream, allow_pickle=False)
+        # What numpy wrote before the numbers says again what the header says.
+        stream.read(info.file_size - n_bytes)
+        for begin in range(0, n_bytes, _CHUNK):
+            part = np.frombuffer(stream.read(_CHUNK), dtype=np.uint8)
+            array[begin : begin + _CHUNK] = part
+    array = array.view(_DTYPES[dtype]).reshape(shape).astype(dtype, copy=False)
     if _describe(array) != described:
         raise _Refused(f"it is damaged: {name} is not what the header says")
     return array
@@ -180,11 +242,10 @@ def _digest(header):
 
 
 def _describe(array):
-    array = np.ascontiguousarray(array)
     return {
         "dtype": str(array.dtype),
         "shape": list(array.shape),
-        "sha256": hashlib.sha256(array).hexdigest(),
+        "sha256": hashlib.sha256(_as_stored(array)).hexdigest(),
     }
 
 

@@ -1,15 +1,23 @@
 """Fitted estimators in files: what of them is saved, and how they are put together."""
 
 import json
+import reprlib
+from contextlib import contextmanager
 from numbers import Integral, Real
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 
-from sklearn_recvae._files import read_file, write_file
+from sklearn_recvae._files import check_fields, read_file, write_file
 
 KIND = "model"
 _NAMES = "feature_names_in_"
+_CONTENT = {
+    "estimator": (str,),
+    "parameters": (dict,),
+    "n_features_in_": (int,),
+    "attributes": (dict,),
+}
 
 
 def save_estimator(path, estimator):
@@ -21,8 +29,31 @@ def save_estimator(path, estimator):
         Where the file is written.
     estimator : estimator instance
         Fitted.
+
+    Raises
+    ------
+    ValueError
+        If it could not be loaded from the file, which is then not written.
     """
-    write_file(path, KIND, *take_apart(estimator))
+    estimator._validate_params()
+    content, arrays = take_apart(estimator)
+    with _refused(
+        f"{path} is not written, for the {type(estimator).__name__} could not be "
+        "loaded from it. Was it changed after fit? Set it back, or fit anew"
+    ):
+        put_together(content, arrays, type(estimator))
+    write_file(path, KIND, content, arrays)
+
+
+@contextmanager
+def _refused(message):
+    """Turn whatever what is put together may raise into a ValueError."""
+    try:
+        yield
+    except MemoryError:  # there is too little for what is really there
+        raise
+    except Exception as error:
+        raise ValueError(f"{message} ({type(error).__name__}: {error}).") from error
 
 
 def take_apart(estimator):
@@ -42,8 +73,8 @@ def take_apart(estimator):
     """
     attributes, arrays = estimator._get_fitted()
     content = {
-        **as_json("estimator", estimator),
-        "n_features_in_": estimator.n_features_in_,
+        **_describe(estimator),
+        "n_features_in_": as_json("n_features_in_", estimator.n_features_in_),
         "attributes": attributes,
     }
     if hasattr(estimator, _NAMES):
@@ -69,16 +100,14 @@ def load_estimator(path, cls):
         As it was saved, on the CPU.
     """
     content, arrays = read_file(path, KIND)
-    name = content["estimator"]
-    if name != cls.__name__:
-        raise ValueError(f"{path} has a {name}, expected a {cls.__name__}.")
-    try:
-        return put_together(content, arrays, cls)
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{path} is whole, but what it has does not make a {name} of this release "
-            f"({type(error).__name__}: {error})."
-        ) from error
+    name = cls.__name__
+    with _refused(
+        f"{path} is whole, but what it has does not make a {name} of this release"
+    ):
+        check_fields(content, _CONTENT)
+        if content["estimator"] == name:
+            return put_together(content, arrays, cls)
+    raise ValueError(f"{path} has a {content['estimator']}, expected a {name}.")
 
 
 def put_together(content, arrays, cls=None):
@@ -96,17 +125,33 @@ def put_together(content, arrays, cls=None):
     Returns
     -------
     estimator : estimator instance
-        Fitted.
+        Fitted. It shares the memory of the arrays.
+
+    Raises
+    ------
+    Exception
+        Of any kind, but nothing is run or made that is larger than what is given.
     """
+    check_fields(content, _CONTENT)
     cls = cls or _find_class(content["estimator"])
     estimator = cls(**_parameters_from_json(content["parameters"]))
     estimator._validate_params()
     estimator.n_features_in_ = content["n_features_in_"]
+    arrays = dict(arrays)
     if _NAMES in arrays:
         names = json.loads(arrays.pop(_NAMES).tobytes())
-        estimator.feature_names_in_ = np.array(names, dtype=object)
+        estimator.feature_names_in_ = _check_names(names, estimator.n_features_in_)
     estimator._set_fitted(content["attributes"], arrays)
     return estimator
+
+
+def _check_names(names, n_features):
+    are_names = type(names) is list and all(type(name) is str for name in names)
+    if not are_names or len(names) != n_features:
+        raise ValueError(
+            f"{_NAMES} is {reprlib.repr(names)}, expected {n_features} str"
+        )
+    return np.array(names, dtype=object)
 
 
 def as_json(name, value):
@@ -137,15 +182,21 @@ def as_json(name, value):
     if isinstance(value, FrozenEstimator):
         value = value.estimator  # its owner knows that it was frozen
     if hasattr(value, "get_params"):
-        parameters = value.get_params(deep=False).items()
-        return {
-            "estimator": type(value).__name__,
-            "parameters": {each: as_json(each, of) for each, of in parameters},
-        }
+        _check_is_found(name, type(value))
+        return _describe(value)
     raise ValueError(
         f"The parameter {name}={value!r} cannot be saved, expected a number, a str, "
         f"None or a sequence of them. Set it with set_params({name}=...) first."
     )
+
+
+def _describe(estimator):
+    """Give class and parameters of an estimator as JSON has them."""
+    parameters = estimator.get_params(deep=False).items()
+    return {
+        "estimator": type(estimator).__name__,
+        "parameters": {name: as_json(name, value) for name, value in parameters},
+    }
 
 
 def _parameters_from_json(parameters):
@@ -161,10 +212,27 @@ def _from_json(value):
     return value
 
 
+def _check_is_found(name, cls):
+    """Raise a ValueError unless `_find_class` gives the class of a parameter."""
+    classes = _classes()
+    if classes.get(cls.__name__) is not cls:
+        raise ValueError(
+            f"The parameter {name} has a {cls.__name__}, which load would not find: "
+            f"within another estimator it knows {', '.join(classes)}. Save that part "
+            "by itself and load it by its own class, or pickle the whole."
+        )
+
+
 def _find_class(name):
     """Give the estimator of this package that has the name."""
+    classes = _classes()
+    if name not in classes:
+        raise ValueError(f"there is no {reprlib.repr(name)}")
+    return classes[name]
+
+
+def _classes():
     import sklearn_recvae  # which imports this module
 
-    if name not in sklearn_recvae.__all__:
-        raise ValueError(f"there is no {name}")
-    return getattr(sklearn_recvae, name)
+    faces = {name: getattr(sklearn_recvae, name) for name in sklearn_recvae.__all__}
+    return {name: face for name, face in faces.items() if isinstance(face, type)}

@@ -92,14 +92,14 @@ def restore_state(state, arrays):
         From `state_to_arrays`.
     """
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    state.module.load_state_dict(_with_prefix("module.", tensors))
+    state.module.load_state_dict(with_prefix("module.", tensors))
     state.input_optimizer.restore(
         tensors["input.mean"], tensors["input.square"], int(tensors["input.n_steps"])
     )
     state.generator.set_state(tensors["generator"])
     for half, optimizer in _optimizers(state).items():
         moments = {}
-        for name, tensor in _with_prefix(f"{half}.", tensors).items():
+        for name, tensor in with_prefix(f"{half}.", tensors).items():
             number, moment = name.split(".")
             moments.setdefault(int(number), {})[moment] = tensor
         groups = optimizer.state_dict()["param_groups"]
@@ -175,12 +175,34 @@ def _prefixed(prefix, tensors):
     return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
-def _with_prefix(prefix, tensors):
+def with_prefix(prefix, tensors):
+    """Give what has the prefix in its name, without it."""
     return {
         name.removeprefix(prefix): tensor
         for name, tensor in tensors.items()
         if name.startswith(prefix)
     }
+
+
+def describe_history(prefix, n_iterations):
+    """Give dtype and shape of what is recorded of so many iterations."""
+    column = (np.dtype(np.float64), (n_iterations,))
+    return {f"{prefix}{name}": column for name in RECORD}
+
+
+def check_best(iteration, score, n_iterations):
+    """Raise a ValueError unless this may be the best of so many; both may be None."""
+    if iteration is None and score is None:
+        return
+    if (
+        iteration is None
+        or score is None
+        or not 1 <= iteration <= n_iterations
+        or not math.isfinite(score)
+    ):
+        raise ValueError(
+            f"the best of {n_iterations} iterations is {iteration}, with score {score}"
+        )
 
 
 class Progress:
@@ -271,8 +293,7 @@ class Progress:
 
         It depends on which iteration was the best one; that is looked up in the arrays.
         """
-        column = (np.dtype(np.float64), (n_iterations,))
-        described = {f"history.{name}": column for name in RECORD}
+        described = describe_history("history.", n_iterations)
         weights = _describe(self.module.state_dict())
         if self.ema_decay:
             described |= _prefixed("average.", weights)
@@ -280,24 +301,20 @@ class Progress:
             best = {"best_iteration": (np.dtype(np.int64), ())}
             check_arrays({"best_iteration": arrays["best_iteration"]}, best)
             described |= best
-            if not 1 <= arrays["best_iteration"] <= n_iterations:
-                raise ValueError(
-                    f"the best iteration is {arrays['best_iteration']}, expected one "
-                    f"of {n_iterations}"
-                )
+            check_best(arrays["best_iteration"], 0.0, n_iterations)
             if arrays["best_iteration"] < n_iterations:
                 described |= _prefixed("best.", weights)
         return described
 
     def restore(self, arrays):
         """Go to where another one was; what is trained is there already."""
-        columns = _with_prefix("history.", arrays)
+        columns = with_prefix("history.", arrays)
         rows = zip(*(column.tolist() for column in columns.values()), strict=True)
         self.history = [dict(zip(columns, row, strict=True)) for row in rows]
         average, best = (
             {
                 name: torch.from_numpy(array)
-                for name, array in _with_prefix(prefix, arrays).items()
+                for name, array in with_prefix(prefix, arrays).items()
             }
             for prefix in ("average.", "best.")
         )

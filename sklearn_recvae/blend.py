@@ -1,8 +1,10 @@
 """Several recommenders in one: a weighted sum of scores that are made comparable."""
 
+import reprlib
 from itertools import combinations
-from math import comb
+from math import comb, isclose
 from numbers import Real
+from types import NoneType
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from sklearn_recvae._files import check_fields
 from sklearn_recvae._recommending import (
     SCORE_K,
     FitInterrupted,
@@ -160,14 +163,13 @@ default=None
         ------
         ValueError
             If a part is no recommender, names are not unique, weights do not fit, or a
-            part refuses its parameters or the data.
-        MemoryError
-            If a part does not fit into the memory that is free. Neither error comes
-            after the first part has been fitted, unless its training itself fails.
+            part refuses the data.
         """
         names, parts = self._check_parts()
         weights = self._check_weights(len(parts))
         X = check_interactions(self, X, reset=True)
+        check_has_interactions(X)
+        self._check_frozen_parts()
         check_columns(self, X_val, {"y_val": y_val})
         if X_val is not None:
             X_val = check_interactions(self, X_val, reset=False)
@@ -175,7 +177,6 @@ default=None
             rng = check_random_state(self.random_state)
             X, X_val = hold_out_users(X, self.validation_fraction, rng)
         fold_in, held_out = check_validation(X_val, y_val)
-        self._check_before_fit(X)
         self._set_parts(
             names, [_fit_part(part, X, fold_in, held_out) for part in parts]
         )
@@ -258,17 +259,27 @@ default=None
                 )
         return names, parts
 
-    def _check_before_fit(self, X):
-        self._check_weights(len(self._check_parts()[1]))
-        check_has_interactions(X)
-        feature_names = getattr(self, "feature_names_in_", None)
+    def _check_frozen_parts(self):
+        """Raise an error if a part that is fitted already is of another catalogue."""
+        names = getattr(self, "feature_names_in_", None)
         for name, part in self.estimators:
-            if isinstance(part, FrozenEstimator):
-                _check_frozen_part(name, _thawed(part), X.shape[1], feature_names)
-            else:
-                unfitted = clone(part)
-                unfitted._validate_params()
-                unfitted._check_before_fit(X)
+            if not isinstance(part, FrozenEstimator):
+                continue
+            fitted = _thawed(part)
+            check_is_fitted(fitted)
+            n_items = fitted.n_features_in_
+            if n_items != self.n_features_in_:
+                raise ValueError(
+                    f"The part {name!r} is fitted already, with {n_items} items, but X "
+                    f"has {self.n_features_in_}. Fit it with the items of X."
+                )
+            of_part = getattr(fitted, "feature_names_in_", None)
+            both = names is not None and of_part is not None
+            if both and (names != of_part).any():
+                raise ValueError(
+                    f"The part {name!r} is fitted already, with other feature names "
+                    "than X has. Fit it with the items of X, in the same order."
+                )
 
     def _check_weights(self, n_parts):
         """Return the weights with sum 1, None if they are to be learned."""
@@ -299,12 +310,12 @@ default=None
         return torch.device("cpu")
 
     def _get_fitted(self):
+        names, parameters = self._check_parts()
+        self._check_same_parts(names, parameters)
         attributes = {
             "weights_": self.weights_.tolist(),
             "best_score_": self.best_score_,
-            "frozen": [
-                isinstance(part, FrozenEstimator) for _, part in self.estimators
-            ],
+            "frozen": [isinstance(part, FrozenEstimator) for part in parameters],
             "parts": [],
         }
         arrays = {}
@@ -315,21 +326,66 @@ default=None
         return attributes, arrays
 
     def _set_fitted(self, attributes, arrays):
-        of_parts = [{} for _ in attributes["parts"]]
-        for name, array in arrays.items():
-            number, name = name.split(".", maxsplit=1)
-            of_parts[int(number)][name] = array
+        check_fields(
+            attributes,
+            {
+                "weights_": (list,),
+                "best_score_": (float, NoneType),
+                "frozen": (list,),
+                "parts": (list,),
+            },
+        )
         names, parameters = self._check_parts()
-        parts = list(map(put_together, attributes["parts"], of_parts))
+        frozen = attributes["frozen"]
+        numbers = [str(number) for number in range(len(attributes["parts"]))]
+        of_parts = {number: {} for number in numbers}
+        for name, array in arrays.items():
+            number, _, name = name.partition(".")
+            of_parts[number][name] = array
+        parts = [
+            put_together(part, of_parts[number])
+            for number, part in zip(numbers, attributes["parts"], strict=True)
+        ]
         self._set_parts(names, parts)
+        self._check_same_parts(names, parameters)
+        self._check_catalogue()
+        if len(frozen) != len(parts) or any(type(each) is not bool for each in frozen):
+            raise ValueError(
+                f"frozen is {reprlib.repr(frozen)}, expected a bool for each part"
+            )
         self.estimators = [
-            (name, FrozenEstimator(part) if frozen else parameter)
-            for name, part, frozen, parameter in zip(
-                names, parts, attributes["frozen"], parameters, strict=True
+            (name, FrozenEstimator(part) if is_frozen else parameter)
+            for name, part, is_frozen, parameter in zip(
+                names, parts, frozen, parameters, strict=True
             )
         ]
-        self.weights_ = np.array(attributes["weights_"])
+        self.weights_ = _check_fitted_weights(attributes["weights_"], len(parts))
         self.best_score_ = attributes["best_score_"]
+
+    def _check_same_parts(self, names, parameters):
+        """Raise a ValueError unless these are the parts that were fitted."""
+        given = list(zip(names, map(_class_of, parameters), strict=True))
+        names = self.named_estimators_
+        fitted = list(zip(names, map(_class_of, self.estimators_), strict=True))
+        if given != fitted:
+            raise ValueError(
+                f"The parts in estimators are {given}, but those that were fitted are "
+                f"{fitted}. Set them back, or fit anew."
+            )
+
+    def _check_catalogue(self):
+        """Raise a ValueError if a part has become one of another catalogue."""
+        names = getattr(self, "feature_names_in_", None)
+        for name, part in self.named_estimators_.items():
+            of_part = getattr(part, "feature_names_in_", None)
+            both = names is not None and of_part is not None
+            same = part.n_features_in_ == self.n_features_in_
+            if not same or (both and (names != of_part).any()):
+                raise ValueError(
+                    f"The part {name!r} is not of the same items as the blend: it has "
+                    f"{part.n_features_in_}, the blend {self.n_features_in_}, or other "
+                    "feature names. If it was changed, fit the blend anew."
+                )
 
     def _set_parts(self, names, parts):
         self.estimators_ = parts
@@ -340,6 +396,7 @@ default=None
         return FeatureUnion(self.estimators)._sk_visual_block_()
 
     def _part_scorers(self):
+        self._check_catalogue()  # a frozen part may have been changed by its owner
         return [_standardized_scorer(part) for part in self.estimators_]
 
     def _scorer(self, candidates, rng):
@@ -359,21 +416,21 @@ def _thawed(part):
     return part.estimator if isinstance(part, FrozenEstimator) else part
 
 
-def _check_frozen_part(name, part, n_items, feature_names):
-    """Raise an error unless the part is fitted, with the same catalogue."""
-    check_is_fitted(part)
-    if part.n_features_in_ != n_items:
+def _class_of(part):
+    return type(_thawed(part)).__name__
+
+
+def _check_fitted_weights(weights, n_parts):
+    """Return weights from a file as an array."""
+    if len(weights) != n_parts or any(type(weight) is not float for weight in weights):
+        raise ValueError(f"weights_ is {reprlib.repr(weights)}, expected {n_parts}")
+    weights = np.array(weights)
+    if not (weights >= 0).all() or not isclose(weights.sum(), 1, rel_tol=1e-6):
         raise ValueError(
-            f"The part {name!r} is fitted already, with {part.n_features_in_} items, "
-            f"but X has {n_items}. Fit it with the items of X."
+            f"weights_ is {reprlib.repr(weights.tolist())}, expected non-negative "
+            "numbers with sum 1"
         )
-    of_part = getattr(part, "feature_names_in_", None)
-    both = feature_names is not None and of_part is not None
-    if both and (feature_names != of_part).any():
-        raise ValueError(
-            f"The part {name!r} is fitted already, with other feature names than X "
-            "has. Fit it with the items of X, in the same order."
-        )
+    return weights
 
 
 def _fit_part(part, X, fold_in, held_out):

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils._param_validation import Interval, validate_params
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recvae._files import check_arrays, check_finite
+from sklearn_recvae._files import check_arrays, check_fields, check_finite
 from sklearn_recvae._hardware import available_memory
 from sklearn_recvae._recommending import (
     POSITIVE_INT,
@@ -16,7 +16,7 @@ from sklearn_recvae._recommending import (
     unchanged_on_error,
 )
 from sklearn_recvae._validation import check_has_interactions, check_item_indices
-from sklearn_recvae.interactions import check_interactions
+from sklearn_recvae.interactions import as_tensor, check_interactions
 from sklearn_recvae.kernels import weighted_row_sums
 from sklearn_recvae.ranking import mask_entries, top_k
 
@@ -112,7 +112,8 @@ class EASERecommender(RecommenderMixin, BaseEstimator):
             these differ so much in scale that B is too large for float32.
         """
         X = check_interactions(self, X, reset=True)
-        self._check_before_fit(X)
+        check_has_interactions(X)
+        _check_memory(X.shape[1])
         self.weights_ = _item_weights(X, self.regularization)
         return self
 
@@ -169,10 +170,6 @@ class EASERecommender(RecommenderMixin, BaseEstimator):
         neighbors, scores = (ranked.numpy() for ranked in top_k(weights, k))
         return (neighbors, scores) if return_scores else neighbors
 
-    def _check_before_fit(self, X):
-        check_has_interactions(X)
-        _check_memory(X.shape[1])
-
     @property
     def _device(self):
         return torch.device("cpu")
@@ -181,13 +178,14 @@ class EASERecommender(RecommenderMixin, BaseEstimator):
         return {}, {"weights_": self.weights_}
 
     def _set_fitted(self, attributes, arrays):
+        check_fields(attributes, {})
         shape = (self.n_features_in_, self.n_features_in_)
         check_arrays(arrays, {"weights_": (np.dtype(np.float32), shape)})
         check_finite(arrays)
         self.weights_ = arrays["weights_"]
 
     def _scorer(self, candidates, rng):
-        table = torch.from_numpy(self.weights_)
+        table = as_tensor(self.weights_)
         if candidates is not None:
             candidates = torch.from_numpy(candidates)
 

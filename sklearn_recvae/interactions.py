@@ -287,12 +287,30 @@ class ItemEntries(NamedTuple):
     weights: torch.Tensor  # (nnz,)
 
 
-def _as_tensor(array, device):
-    """Share the memory of an array, only to read it, where torch can."""
-    array = np.ascontiguousarray(array)
-    # torch warns of arrays that are read-only.
-    tensor = torch.from_numpy(array) if array.flags.writeable else torch.tensor(array)
-    return tensor.to(device)
+def as_tensor(array):
+    """Share the memory of an array, read-only or not, which nobody may write to.
+
+    Parameters
+    ----------
+    array : ndarray
+        Not to be written to while the tensor is in use.
+
+    Returns
+    -------
+    torch.Tensor
+        Not to be written to either.
+    """
+    return torch.from_numpy(np.asarray(_Memory(np.ascontiguousarray(array))))
+
+
+class _Memory:
+    """The memory of an array, said to be writable: torch warns of any other."""
+
+    def __init__(self, array):
+        self._array = array  # which lives as long as this
+        interface = array.__array_interface__
+        address, _ = interface["data"]
+        self.__array_interface__ = {**interface, "data": (address, False)}
 
 
 class InteractionTensors:
@@ -315,8 +333,8 @@ class InteractionTensors:
         # An empty row has norm 0 and no entries: any finite scale will do.
         scales = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
         self._indptr = torch.tensor(X.indptr, dtype=torch.int64, device=device)
-        self._items = _as_tensor(X.indices, device)
-        self._values = _as_tensor(X.data, device)
+        self._items = as_tensor(X.indices).to(device)
+        self._values = as_tensor(X.data).to(device)
         self._scales = torch.tensor(scales, dtype=torch.float32, device=device)
         self._totals = torch.tensor(X.sum(axis=1), dtype=torch.float32, device=device)
 

@@ -5,6 +5,7 @@ always float32; `matmul_dtype` says what the large products are computed in.
 """
 
 import math
+import reprlib
 
 import numpy as np
 import torch
@@ -191,19 +192,48 @@ def rebuild_recvae(*args, weights):
     ValueError
         If these are not its weights, or if they are not finite.
     """
-    with torch.device("meta"):  # sizes that are wrong take no memory
-        module = RecVAE(*args)
-    check_arrays(
-        weights,
-        {
-            name: (np.dtype(np.float32), tuple(weight.shape))
-            for name, weight in module.state_dict().items()
-        },
-    )
+    # Before anything is made of sizes that may be wrong.
+    check_arrays(weights, _describe_weights(len(weights), *args))
     check_finite(weights)
+    with torch.device("meta"):
+        module = RecVAE(*args)
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
     module.load_state_dict(tensors, assign=True)
     return module
+
+
+def _describe_weights(
+    n_weights,
+    n_items,
+    latent_dim,
+    hidden_dim,
+    n_hidden_layers,
+    dense_connections,
+):
+    """Give dtype and shape of the weights of a `RecVAE`, of which there are so many."""
+    sizes = n_items, latent_dim, hidden_dim, n_hidden_layers
+    are_sizes = all(type(size) is int and size > 0 for size in sizes)
+    if not are_sizes or type(dense_connections) is not bool:
+        raise ValueError(
+            f"the sizes are {reprlib.repr((*sizes, dense_connections))}, expected 4 "
+            "positive integers and whether connections are dense"
+        )
+    n_expected = 4 * n_hidden_layers + 4
+    if n_weights != n_expected:
+        raise ValueError(f"there are {n_weights} weights, expected {n_expected}")
+    shapes = {"encoder.input.weight": (n_items, hidden_dim)}
+    shapes["encoder.input.bias"] = (hidden_dim,)
+    for number in range(n_hidden_layers - 1):
+        shapes[f"encoder.hidden.{number}.weight"] = (hidden_dim, hidden_dim)
+        shapes[f"encoder.hidden.{number}.bias"] = (hidden_dim,)
+    for number in range(n_hidden_layers):
+        shapes[f"encoder.norms.{number}.weight"] = (hidden_dim,)
+        shapes[f"encoder.norms.{number}.bias"] = (hidden_dim,)
+    shapes["encoder.posterior.weight"] = (2 * latent_dim, hidden_dim)
+    shapes["encoder.posterior.bias"] = (2 * latent_dim,)
+    shapes["decoder.weight"] = (n_items, latent_dim)
+    shapes["decoder.bias"] = (n_items,)
+    return {name: (np.dtype(np.float32), shape) for name, shape in shapes.items()}
 
 
 def training_bytes(*args):

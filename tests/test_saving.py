@@ -105,8 +105,9 @@ def test_failed_save_leaves_what_was_there(model, tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_saved(tmp_path):
-    model = fitted(EASERecommender).set_params(regularization=object())
-    with pytest.raises(ValueError, match=r"regularization=<object.* cannot be saved"):
+    model = fitted(RecVAERecommender)
+    model.set_params(random_state=np.random.RandomState(0))
+    with pytest.raises(ValueError, match=r"random_state=RandomState.* cannot be saved"):
         model.save(tmp_path / "model.npz")
     with pytest.raises(FileNotFoundError):
         fitted(EASERecommender).save(tmp_path / "nowhere" / "model.npz")
@@ -193,7 +194,7 @@ def as_npy(array):
             "not what",
         ),
         (lambda h, p: h["arrays"]["weights_"].update(shape=[10**9, 10**9]), "the size"),
-        (lambda h, p: h["arrays"]["weights_"].update(shape=[-1]), "is not what"),
+        (lambda h, p: h["arrays"]["weights_"].update(shape=[-1]), "has shape"),
         (lambda h, p: h["arrays"]["weights_"].update(dtype="object"), "dtype 'object'"),
         (lambda h, p: h["content"].update(n_features_in_=7), "does not make"),
         (lambda h, p: h["content"]["parameters"].update(other=7), "does not make"),
@@ -223,7 +224,7 @@ def test_header_that_was_edited(saved, tmp_path):
 def test_compressed_parts_are_refused(saved, tmp_path):
     path = tmp_path / "model.npz"
     path.write_bytes(rewrite(saved, lambda h, p: None, compression=ZIP_DEFLATED))
-    with pytest.raises(ValueError, match="not the size"):
+    with pytest.raises(ValueError, match="are not compressed"):
         EASERecommender.load(path)
 
 
@@ -247,14 +248,6 @@ def test_damage_is_never_silent(saved, tmp_path_factory, data):
         expected = EASERecommender().fit(X[:, :6])
         np.testing.assert_array_equal(loaded.weights_, expected.weights_)
         assert loaded.get_params() == expected.get_params()
-
-
-def test_weights_must_be_finite(tmp_path):
-    model = fitted(EASERecommender)
-    model.weights_ = model.weights_ * np.nan
-    model.save(tmp_path / "model.npz")
-    with pytest.raises(ValueError, match="not finite"):
-        EASERecommender.load(tmp_path / "model.npz")
 
 
 def test_sizes_that_are_wrong_take_no_memory(tmp_path):

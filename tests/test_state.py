@@ -49,42 +49,42 @@ def test_training_is_restored(checkpoint):
 
 
 CHANGES = {
-    "nothing": lambda arrays: arrays.clear(),
-    "no generator": lambda arrays: arrays.pop("generator"),
-    "one more": lambda arrays: arrays.update(other=np.zeros(3)),
-    "no record": lambda arrays: arrays.pop("history.kl"),
-    "no best weights": lambda arrays: arrays.pop("best.decoder.bias"),
-    "no average": lambda arrays: arrays.pop("average.decoder.bias"),
-    "moments as integers": lambda arrays: arrays.update(
+    "no array": lambda arrays: arrays.clear(),
+    "no array generator": lambda arrays: arrays.pop("generator"),
+    "an array other, which": lambda arrays: arrays.update(other=np.zeros(3)),
+    "no array history.kl": lambda arrays: arrays.pop("history.kl"),
+    "no array best.decoder": lambda arrays: arrays.pop("best.decoder.bias"),
+    "no array average.decoder": lambda arrays: arrays.pop("average.decoder.bias"),
+    "input.mean has": lambda arrays: arrays.update(
         {"input.mean": arrays["input.mean"].astype(np.int64)}
     ),
-    "moments of another shape": lambda arrays: arrays.update(
+    "input.square has": lambda arrays: arrays.update(
         {"input.square": arrays["input.square"][:1]}
     ),
-    "moments of Adam of another shape": lambda arrays: arrays.update(
+    "decoder.0.exp_avg has": lambda arrays: arrays.update(
         {"decoder.0.exp_avg": np.zeros((1, 1), np.float32)}
     ),
-    "weights that are NaN": lambda arrays: arrays.update(
+    "module.decoder.bias .* not finite": lambda arrays: arrays.update(
         {"module.decoder.bias": np.full(12, np.nan, np.float32)}
     ),
-    "another number of steps": lambda arrays: arrays.update(
-        {"input.n_steps": np.array(2.5)}
+    "input.n_steps has": lambda arrays: arrays.update({"input.n_steps": np.array(2.5)}),
+    "best of 2 iterations is 3": lambda arrays: arrays.update(
+        best_iteration=np.array(3)
     ),
-    "the best of later": lambda arrays: arrays.update(best_iteration=np.array(3)),
-    "no best number": lambda arrays: arrays.update(best_iteration=np.array([1, 2])),
-    "another generator": lambda arrays: arrays.update(
+    "best_iteration has": lambda arrays: arrays.update(best_iteration=np.array([1, 2])),
+    "generator has no state": lambda arrays: arrays.update(
         generator=np.full_like(arrays["generator"], 255)
     ),
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_what_is_no_state_is_refused_before_anything_changes(change, checkpoint):
+@pytest.mark.parametrize("message", CHANGES)
+def test_what_is_no_state_is_refused_before_anything_changes(message, checkpoint):
     arrays = dict(checkpoint)
-    CHANGES[change](arrays)
+    CHANGES[message](arrays)
     state, progress = new_training()
     before = to_arrays(state, progress)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=message):
         restore_training(state, progress, 2, arrays)
     after = to_arrays(state, progress)
     assert before.keys() == after.keys()
