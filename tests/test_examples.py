@@ -1,8 +1,6 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -10,14 +8,12 @@ from scipy.sparse import save_npz
 from scipy.stats import t
 from sklearn.utils import Bunch
 
-import sklearn_recvae
 from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.metrics import ndcg_at_k
 from sklearn_recvae.model_selection import strong_generalization_split
 
-PROJECT = Path(sklearn_recvae.__file__).parents[1]
-EXAMPLES = PROJECT / "examples"
+EXAMPLES = Path(__file__).parents[1] / "examples"
 if not EXAMPLES.is_dir():
     pytest.skip("the examples are in a checkout only", allow_module_level=True)
 
@@ -31,27 +27,6 @@ def runs(monkeypatch):
     return runs
 
 
-def run_script(name, *options):
-    """Run a script to its end, and give what it printed and its progress."""
-    pytest.importorskip("matplotlib", reason="the scripts draw: extra 'examples'")
-    pytest.importorskip("rich", reason="the scripts print tables: extra 'examples'")
-    # One thread, as in these tests; UTF-8 also where that is not the default.
-    environment = {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONUTF8": "1",
-        "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
-    }
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name), *map(str, options)],
-        env=os.environ | environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout, done.stderr
-
-
 def times_of(folder):
     return {file.name: file.stat().st_mtime_ns for file in folder.glob("*.json")}
 
@@ -60,7 +35,7 @@ def cut_short(file):
     file.write_bytes(file.read_bytes()[:-20])
 
 
-def test_ablation_goes_on_where_it_was(tmp_path):
+def test_ablation_goes_on_where_it_was(tmp_path, run_script):
     X, _, _ = make_interactions(120, 40, n_groups=2, random_state=0)
     save_npz(tmp_path / "X.npz", X)
     results = tmp_path / "results"
@@ -118,7 +93,7 @@ def test_ablation_switches_off_what_it_says(monkeypatch):
     assert ablation.judge(-0.05, 0.1) == "no difference"
 
 
-def test_reproduce_paper_goes_on_where_it_was(tmp_path):
+def test_reproduce_paper_goes_on_where_it_was(tmp_path, run_script):
     X, _, _ = make_interactions(160, 40, n_groups=2, random_state=0)
     lines = [f"{user},{item},4.0,0\n" for user, item in np.argwhere(X.toarray())]
     header = "userId,movieId,rating,timestamp\n"
@@ -143,7 +118,7 @@ def test_reproduce_paper_goes_on_where_it_was(tmp_path):
     assert before.items() <= after.items()
 
 
-def test_baselines_go_on_where_they_were(tmp_path):
+def test_baselines_go_on_where_they_were(tmp_path, run_script):
     pytest.importorskip("psutil", reason="it watches memory: extra 'examples'")
     X, _, _ = make_interactions(160, 40, n_groups=2, random_state=0)
     save_npz(tmp_path / "X.npz", X)
@@ -173,7 +148,7 @@ def test_baselines_go_on_where_they_were(tmp_path):
     assert np.mean(run["test"]["NDCG@100"]) == pytest.approx(score, abs=1e-5)
 
 
-def test_blending_goes_on_where_it_was(tmp_path):
+def test_blending_goes_on_where_it_was(tmp_path, run_script):
     X, _, _ = make_interactions(160, 40, n_groups=2, random_state=0)
     split = strong_generalization_split(X, 20, 20, random_state=1)
     names = ["train", "val_fold_in", "val_held_out", "test_fold_in", "test_held_out"]
@@ -258,7 +233,7 @@ def test_baselines_have_the_same_budget(monkeypatch):
     assert baselines.MODELS["RecVAE"].settings[0] == {"gamma": 0.005}
 
 
-def test_tuning_curves_go_on_where_they_were(tmp_path):
+def test_tuning_curves_go_on_where_they_were(tmp_path, run_script):
     options = ["--seeds", 0, 1, "--max-iter", 1, "--results", tmp_path / "results"]
     options += ["--output", tmp_path / "tuning.svg", "--data"]
     for seed, name in enumerate(["first", "second"]):
@@ -285,6 +260,23 @@ def test_tuning_curves_go_on_where_they_were(tmp_path):
     assert after.keys() == before.keys()
     run = json.loads(damaged.read_text())
     assert np.mean(run["val"]["NDCG@100"]) == pytest.approx(run["validation"], abs=1e-6)
+
+
+def test_growing(tmp_path, run_script):
+    X, _, _ = make_interactions(60, 40, n_groups=2, random_state=0)
+    # The last users are new, and so are the last items.
+    lines = [
+        f"{user},{item},4.0,{item + 100 * (user >= 40)}\n"
+        for user, item in np.argwhere(X.toarray())
+    ]
+    header = "userId,movieId,rating,timestamp\n"
+    with ZipFile(tmp_path / "movielens.zip", "w") as archive:
+        archive.writestr("movielens/ratings.csv", header + "".join(lines))
+    options = ["--data", tmp_path / "movielens.zip", "--seeds", 0, "--share", 0.3]
+    options += ["--max-iter", 1, "--more", 1, 2]
+    printed, _ = run_script("growing.py", *options)
+    for name in ("before", "1 more", "2 more", "fitted anew"):
+        assert name in printed
 
 
 def test_run_is_kept_with_its_settings(tmp_path, runs, capsys):

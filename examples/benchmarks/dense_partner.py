@@ -117,4 +117,4 @@ class DensePartner:
         x = torch.tensor(X.toarray())
         scores = self.decoder(self.encoder(x, 0.0)[0])
         scores[x > 0] = -np.inf
-        return scores.topk(k).indices.numpy()
+        return scores.topk(min(k, scores.shape[1])).indices.numpy()

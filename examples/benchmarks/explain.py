@@ -18,9 +18,9 @@ ALL, ONE, LOOP = "explain, all users", "explain, one user", "a loop, one user"
 
 def measure(quick):
     """Yield the one measurement."""
-    n_users, n_items = (50, 400) if quick else (1000, 20_108)
+    n_users, n_items, mean = (10, 300, 20) if quick else (1000, 20_108, 72)
     X, _, _ = make_interactions(
-        max(n_users, 500), n_items, mean_interactions=72, random_state=0
+        max(n_users, 50), n_items, mean_interactions=mean, random_state=0
     )
     X = X[:n_users]
     # The user of median activity.
@@ -30,7 +30,7 @@ def measure(quick):
         ONE: partial(explaining, X, one),
         LOOP: partial(looping, X, one),
     }
-    timing = time_in_turns(contestants, 2 if quick else 5)
+    timing = time_in_turns(contestants, 1 if quick else 5)
     medians = timing["medians"]
     rows = [{"name": n, "value": medians[n], "unit": "s"} for n in contestants]
     rows[0]["note"] = f"{n_users:,} users, {X.nnz:,} interactions"

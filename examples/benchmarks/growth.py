@@ -10,7 +10,7 @@ from sklearn_recvae.datasets import make_interactions
 
 def measure(quick):
     """Yield the growth with users, items, interactions, latent width, batch size."""
-    n_users, n_items = (100, 400) if quick else (2_000, 20_108)
+    n_users, n_items = (30, 300) if quick else (2_000, 20_108)
 
     X = interactions(8 * n_users, n_items)
     sizes = [2 * n_users, 4 * n_users, 8 * n_users]
@@ -49,7 +49,7 @@ def interactions(n_users, n_items, mean=72):
 def growth(variable, sizes, runs, quick):
     """Time an iteration at each size of the variable, beside the first."""
     names = [f"{size:,} {variable}" for size in sizes]
-    timing = time_in_turns(dict(zip(names, runs, strict=True)), 2 if quick else 5)
+    timing = time_in_turns(dict(zip(names, runs, strict=True)), 1 if quick else 5)
     times = list(timing["medians"].values())
     return {
         "case": f"iteration against {variable}",

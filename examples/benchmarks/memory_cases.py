@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).with_name("memory.py")
 
 def measure(quick, epinions=None):
     """Yield the peaks; `epinions` is the path of a saved matrix of 242,166 items."""
-    n_users, n_items, k = (300, 400, 10) if quick else (116_677, 20_108, 100)
+    n_users, n_items, k = (100, 300, 10) if quick else (116_677, 20_108, 100)
     yield {
         "case": f"{n_users:,} users, {n_items:,} items",
         "rows": [as_row(record) for record in peaks(n_users, n_items, k=k)],
@@ -27,7 +27,7 @@ def measure(quick, epinions=None):
             "rows": [as_row(record) for record in peaks_of_file(epinions)],
         }
     if quick:
-        yield growth("users", {n: peaks(n, 400) for n in (200, 400)})
+        yield growth("users", {n: peaks(n, 300) for n in (50, 100)})
         return
     yield growth("users", {n: peaks(n, 20_108) for n in (4_000, 16_000, 64_000)})
     yield growth("items", {n: peaks(2_000, n) for n in (20_000, 80_000, 240_000)})

@@ -40,7 +40,7 @@ def measure(quick):
         for precision in precisions():
             make = partial(training_iteration, X, BATCH_SIZE, precision=precision)
             contestants[f"sklearn_recvae, {precision}"] = make
-        timing = time_in_turns(contestants, 2 if quick else 5)
+        timing = time_in_turns(contestants, 1 if quick else 5)
         medians = timing["medians"]
         reference = medians["sklearn_recvae, float32"]
         yield {

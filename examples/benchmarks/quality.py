@@ -11,6 +11,7 @@ nothing is computed twice.
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,23 +29,26 @@ METRICS = {
 }
 
 
-def run_ours(split, seed, precision, batch_size=500):
+def run_ours(split, seed, max_iter, precision, batch_size=500):
     """Fit the estimator and rank the test users."""
     model = RecVAERecommender(
-        batch_size=batch_size, precision=precision, random_state=seed
+        batch_size=batch_size,
+        max_iter=max_iter,
+        precision=precision,
+        random_state=seed,
     )
     model.fit(split["train"], X_val=split["val_fold_in"], y_val=split["val_held_out"])
     ranks = model.recommend(split["test_fold_in"], k=100)
     return model.best_iteration_, model.best_score_, ranks
 
 
-def run_dense(split, seed):
+def run_dense(split, seed, max_iter):
     """Train the dense partner in the same way and rank the test users."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     partner = DensePartner(split["train"].shape[1], lean=True)
     best = (0, -1, None)
-    for iteration in range(1, 51):
+    for iteration in range(1, max_iter + 1):
         partner.run_iteration(split["train"], 500, rng)
         score = ndcg_at_k(
             split["val_held_out"], partner.rank(split["val_fold_in"], 100)
@@ -55,18 +59,18 @@ def run_dense(split, seed):
 
 
 CONTESTANTS = {
-    "float32": lambda split, seed: run_ours(split, seed, "float32"),
-    "mixed": lambda split, seed: run_ours(split, seed, "mixed"),
+    "float32": partial(run_ours, precision="float32"),
+    "mixed": partial(run_ours, precision="mixed"),
     "dense": run_dense,
-    "auto batch": lambda split, seed: run_ours(split, seed, "auto", "auto"),
+    "auto batch": partial(run_ours, precision="auto", batch_size="auto"),
 }
 
 
-def run(name, split, seed, file):
+def run(name, split, seed, max_iter, file):
     """Run a contestant unless its result is there; return the result."""
     if not file.exists():
         start = time.perf_counter()
-        iteration, score, ranks = CONTESTANTS[name](split, seed)
+        iteration, score, ranks = CONTESTANTS[name](split, seed, max_iter)
         result = {
             "best_iteration": iteration,
             "validation": score,
@@ -83,6 +87,7 @@ def main():
     parser.add_argument("--split", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--max-iter", type=int, default=50)
     parser.add_argument(
         "--contestants", nargs="+", default=["float32", "mixed", "dense"]
     )
@@ -99,7 +104,7 @@ def main():
         runs = []
         for seed in args.seeds:
             file = args.results / f"{name.replace(' ', '_')}-{seed}.json"
-            result = run(name, split, seed, file)
+            result = run(name, split, seed, args.max_iter, file)
             runs.append(result)
             means = "  ".join(f"{np.mean(result[m]):{len(m)}.4f}" for m in METRICS)
             print(

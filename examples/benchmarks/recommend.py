@@ -25,7 +25,7 @@ IMPLICIT = "implicit ALS"
 
 def measure(quick):
     """Yield the one measurement."""
-    n_users, n_items = (300, 500) if quick else (100_000, 20_108)
+    n_users, n_items = (100, 300) if quick else (100_000, 20_108)
     X, _, _ = make_interactions(n_users, n_items, mean_interactions=72, random_state=0)
     contestants = {
         "sklearn_recvae, recommend": partial(our_recommend, X),
@@ -37,7 +37,7 @@ def measure(quick):
         contestants[f"{IMPLICIT}, one BLAS thread"] = partial(with_one_blas_thread, X)
     else:
         missing.append({"name": IMPLICIT, "note": "not installed"})
-    timing = time_in_turns(contestants, 2 if quick else 5)
+    timing = time_in_turns(contestants, 1 if quick else 5)
     medians = timing["medians"]
     rows = [
         {"name": name, "value": n_users / seconds, "unit": "users a second"}

@@ -21,7 +21,7 @@ def measure(quick):
     """Yield the measurement of each size: items, batch size, mean interactions."""
     sizes = [(20_108, 500, 72), (3_500, 500, 95), (6_298, 50, 80)]
     if quick:
-        sizes = [(500, 50, 20)]
+        sizes = [(300, 20, 20)]
     for n_items, batch_size, mean_interactions in sizes:
         X, _, _ = make_interactions(
             N_BATCHES * batch_size,
@@ -36,7 +36,7 @@ def measure(quick):
         for precision in precisions():
             make = partial(training_iteration, X, batch_size, precision=precision)
             contestants[f"sklearn_recvae, {precision}"] = make
-        timing = time_in_turns(contestants, 2 if quick else 5)
+        timing = time_in_turns(contestants, 1 if quick else 5)
         medians = timing["medians"]
         yield {
             "case": f"{n_items:,} items, batch {batch_size}, "

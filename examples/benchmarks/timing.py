@@ -22,6 +22,12 @@ MAX_TRIES = 3
 SETTLING_SECONDS = 2
 # Short runs are repeated until they have taken so long, and their mean counts.
 TIMED_SECONDS = 1
+# How the processes begin. A fork is sooner ready, but has one thread of torch only.
+START_METHOD = "spawn"
+
+
+class OwnTime(float):
+    """Seconds that a contestant has measured itself; they count for its run."""
 
 
 def time_in_turns(contestants, rounds):
@@ -31,7 +37,8 @@ def time_in_turns(contestants, rounds):
     ----------
     contestants : dict of callable
         Each makes, in the process of its own, the function that is timed; so it has to
-        be pickled: a function of a module, or a `functools.partial` of one.
+        be pickled: a function of a module, or a `functools.partial` of one. Where the
+        function that is timed returns an `OwnTime`, that is its time.
     rounds : int
         Number of quiet rounds needed. Three times as many are tried at most.
 
@@ -69,33 +76,38 @@ def time_in_turns(contestants, rounds):
 @contextmanager
 def _started(make):
     """Give the connection to a new process that answers with times."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(START_METHOD)
     connection, others_end = context.Pipe()
-    process = context.Process(target=_answer, args=(make, others_end), daemon=True)
+    process = context.Process(
+        target=_answer, args=(others_end, connection), daemon=True
+    )
     process.start()
     others_end.close()  # so that the end of the process ends the connection
     try:
+        connection.send(make)
         yield connection
     finally:
         connection.close()
         process.join()
 
 
-def _answer(make, connection):
+def _answer(connection, others_end):
     """Run for at least as many seconds as it is told, answer with the mean time."""
-    run = make()
+    others_end.close()
+    run = connection.recv()()
     connection.send("ready")
     while True:
         try:
             at_least = connection.recv()
         except EOFError:
             return
-        start = time.perf_counter()
-        n_runs = 0
-        while n_runs == 0 or time.perf_counter() - start < at_least:
-            run()
-            n_runs += 1
-        connection.send((time.perf_counter() - start) / n_runs)
+        seconds = []
+        while not seconds or sum(seconds) < at_least:
+            start = time.perf_counter()
+            result = run()
+            own = isinstance(result, OwnTime)
+            seconds.append(result if own else time.perf_counter() - start)
+        connection.send(statistics.fmean(seconds))
 
 
 def _time_round(connections):

@@ -17,7 +17,7 @@ N_USERS = 116_677
 
 def measure(quick):
     """Yield the one measurement."""
-    n_val, n_timed, n_items = (100, 100, 400) if quick else (10_000, 8_000, 20_108)
+    n_val, n_timed, n_items = (50, 50, 300) if quick else (10_000, 8_000, 20_108)
     X, _, _ = make_interactions(
         n_val + n_timed, n_items, mean_interactions=75, random_state=0
     )
@@ -27,7 +27,7 @@ def measure(quick):
         "validation": partial(scoring, X_train, fold_in, held_out),
         "iteration": partial(training_iteration, X_train),
     }
-    timing = time_in_turns(contestants, 2 if quick else 5)
+    timing = time_in_turns(contestants, 1 if quick else 5)
     validation, iteration = timing["medians"].values()
     scaled = iteration * N_USERS / n_timed
     yield {

@@ -1,0 +1,205 @@
+"""Every script of `examples/benchmarks`, at its smallest size, and what it may call."""
+
+import ast
+import json
+import re
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.sparse import load_npz, save_npz
+
+import sklearn_recvae
+from sklearn_recvae.datasets import make_interactions
+from sklearn_recvae.model_selection import strong_generalization_split
+
+PROJECT = Path(__file__).parents[1]
+EXAMPLES = PROJECT / "examples"
+if not EXAMPLES.is_dir():
+    pytest.skip("the examples are in a checkout only", allow_module_level=True)
+PACKAGE = Path(sklearn_recvae.__file__).parent
+
+SECTIONS = {
+    "step": 1,
+    "peers": 1,
+    "floor": 1,
+    "techniques": 1,
+    "growth": 5,
+    "recommend": 1,
+    "explain": 1,
+    "validation": 1,
+    "memory": 2,
+}
+# What takes a part of the package away cannot do so by its public names.
+PRIVATE_ALLOWED = {"techniques.py": {"_without_empty_inputs"}}
+
+
+def test_every_section_of_the_suite(tmp_path, run_script):
+    file = tmp_path / "benchmarks.json"
+    options = ["--quick", "--epinions", save(tmp_path), "--json", file]
+    printed, _ = run_script("benchmarks/suite.py", *options, timeout=600)
+    assert "sklearn_recvae, float32" in printed
+    measurements = json.loads(file.read_text())["measurements"]
+    for section, n_cases in SECTIONS.items():
+        rows = [m["rows"] for m in measurements if m["section"] == section]
+        n_precisions = len(rows) if section == "floor" else 1
+        assert len(rows) == n_cases * n_precisions + (section == "memory"), section
+    # Each is measured, or its package is not installed.
+    for row in [row for m in measurements for row in m["rows"]]:
+        assert row.get("value", 0) > 0 or row["note"] == "not installed", row
+
+    run_script("benchmarks/plots.py", file, "--out", tmp_path / "figures")
+    assert {f.name for f in (tmp_path / "figures").iterdir()} == {
+        "growth.svg",
+        "step.svg",
+    }
+
+
+def test_memory(run_script):
+    printed, _ = run_script(
+        "benchmarks/memory.py", "--users", 100, "--items", 50, "--k", 5
+    )
+    assert [line.split()[0] for line in printed.splitlines()] == [
+        "load",
+        "fit",
+        "recommend",
+    ]
+
+
+def test_batch_size(tmp_path, run_script):
+    options = [save(tmp_path), "--sizes", 10, "--seeds", 0, "--max-iter", 1]
+    printed, _ = run_script("benchmarks/batch_size.py", *options)
+    assert "auto is 50" in printed
+    assert len(re.findall(r"NDCG@100 0\.\d{4}", printed)) == 2
+
+
+@pytest.mark.parametrize("options", [[], ["--strings"]])
+def test_encoding(options, run_script):
+    printed, _ = run_script("benchmarks/encoding.py", "--events", 1000, *options)
+    assert printed.startswith("1000 events to a matrix")
+
+
+def test_endurance(run_script):
+    printed, _ = run_script("benchmarks/endurance.py", "--fits", 5, "--recommends", 5)
+    assert "5 recommendations" in printed
+
+
+def test_quality(tmp_path, run_script):
+    split = strong_generalization_split(load_npz(save(tmp_path)), 10, 10)
+    names = ["train", "val_fold_in", "val_held_out", "test_fold_in", "test_held_out"]
+    parts = ["X_train", "X_val", "y_val", "X_test", "y_test"]
+    (tmp_path / "split").mkdir()
+    for name, part in zip(names, parts, strict=True):
+        save_npz(tmp_path / "split" / f"{name}.npz", split[part])
+    options = ["--split", tmp_path / "split", "--results", tmp_path / "results"]
+    options += ["--max-iter", 2]
+    printed, _ = run_script("benchmarks/quality.py", *options, "--seeds", 0)
+    assert "difference to dense" in printed
+    assert len(list((tmp_path / "results").iterdir())) == 3
+
+
+def save(folder):
+    X, _, _ = make_interactions(60, 120, mean_interactions=10, random_state=0)
+    path = folder / "X.npz"
+    save_npz(path, X)
+    return path
+
+
+def test_time_that_a_contestant_has_measured_counts(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+    pytest.importorskip("psutil", reason="it watches the machine: extra 'examples'")
+    import timing
+
+    monkeypatch.setattr(timing, "SETTLING_SECONDS", 0)
+    monkeypatch.setattr(timing, "TIMED_SECONDS", 0)
+    make = {
+        "own": partial(partial, timing.OwnTime, 1000),
+        "clock": partial(partial, float, 1000),
+    }
+    medians = timing.time_in_turns(make, 1)["medians"]
+    assert medians["own"] == 1000
+    assert medians["clock"] < 1000  # a number that is no time does not count
+
+
+def test_an_iteration_has_the_time_of_the_iteration_alone(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+    pytest.importorskip("psutil", reason="it watches the machine: extra 'examples'")
+    import ours
+
+    X, _, _ = make_interactions(20, 30, random_state=0)
+    run = ours.training_iteration(X, batch_size=10, latent_dim=4)
+    start = time.perf_counter()
+    seconds = run()
+    assert isinstance(seconds, ours.OwnTime)
+    assert 0 < seconds < time.perf_counter() - start
+    assert ours.has_native_bfloat16() == ("mixed" in ours.precisions())
+
+
+def test_examples_have_no_private_names():
+    private = {
+        name
+        for file in PACKAGE.rglob("*.py")
+        for name in [file.stem, *defined_names(ast.parse(file.read_text("utf-8")))]
+        if re.match(r"_[^\W_]", name)
+    }
+    assert {"_hardware", "_without_empty_inputs"} <= private
+    for file in EXAMPLES.rglob("*.py"):
+        used = private.intersection(used_names(ast.parse(file.read_text("utf-8"))))
+        assert used == PRIVATE_ALLOWED.get(file.name, set()), file
+
+
+def defined_names(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+
+
+def used_names(tree):
+    """Give the names of modules and attributes, and every string that may be one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            modules = [node.module] if isinstance(node, ast.ImportFrom) else []
+            for path in modules + [alias.name for alias in node.names]:
+                yield from path.split(".")
+        elif isinstance(node, ast.Attribute):
+            if not (isinstance(node.value, ast.Name) and node.value.id == "self"):
+                yield node.attr
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_what_readers_are_told_to_run_is_run():
+    told = {
+        name
+        for page in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]
+        for name in re.findall(r"examples/([\w/]+\.py)", page.read_text("utf-8"))
+    }
+    scripts = {
+        file.relative_to(EXAMPLES).as_posix()
+        for file in EXAMPLES.rglob("*.py")
+        if '__name__ == "__main__"' in file.read_text("utf-8")
+    }
+    tests = "".join(f.read_text("utf-8") for f in Path(__file__).parent.glob("*.py"))
+    run = set(re.findall(r'run_script\(\s*"([\w/]+\.py)"', tests))
+    run.add("quickstart.py")  # by .ci/run, as the README has it
+    assert "examples/quickstart.py" in (PROJECT / "README.md").read_text("utf-8")
+    # The dense partner has no table of its own, and is what others are compared with.
+    told.discard("benchmarks/dense_partner.py")
+    assert told <= run
+    assert scripts - {"benchmarks/faults.py"} <= run, "nobody notices when they break"
+
+
+def test_machine_is_described(monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+    pytest.importorskip("psutil", reason="it watches the machine: extra 'examples'")
+    import machine
+
+    described = machine.describe_machine()
+    assert described["versions"]["numpy"] == np.__version__
+    assert described["cores"] >= 1
