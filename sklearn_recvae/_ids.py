@@ -124,22 +124,64 @@ def as_ids(ids, name):
 
 
 def check_ids(ids, name):
-    """Return the ids that were passed for a column, without duplicates."""
+    """Return the ids that were passed as a parameter or for a column, each once."""
     ids = as_ids(ids.tolist() if hasattr(ids, "tolist") else list(ids), name)
     if not len(ids):
-        raise ValueError(
-            f"There are no ids for column {name!r}, expected at least one."
-        )
+        raise ValueError(f"There are no ids of {name!r}, expected at least one.")
     n_missing = count_gaps(ids)
     if n_missing:
         raise ValueError(
-            f"Of the {len(ids)} ids passed for column {name!r} {n_missing} are "
-            "missing. Leave them out."
+            f"Of the {len(ids)} ids of {name!r} {n_missing} are missing. Leave them "
+            "out."
         )
     n_unique = len(set(ids.tolist()))
     if n_unique < len(ids):
         raise ValueError(
-            f"Of the {len(ids)} ids passed for column {name!r} only {n_unique} are "
-            "different. Pass each id once."
+            f"Of the {len(ids)} ids of {name!r} only {n_unique} are different. Pass "
+            "each id once."
         )
     return ids
+
+
+def check_item_ids(ids, n_items):
+    """Return the ids of the columns of a matrix, numbers or strings."""
+    ids = check_ids(ids, "item_ids")
+    if len(ids) != n_items:
+        raise ValueError(
+            f"There are {len(ids)} item_ids, but X has {n_items} columns. Pass an id "
+            "for each, such as the item_ids_ of the encoder that made X."
+        )
+    check_kinds(ids.tolist(), "item_ids")
+    return ids
+
+
+def check_kinds(ids, name):
+    """Raise a ValueError unless the ids are all numbers or all strings."""
+    for value in ids:
+        if not isinstance(value, str | int | float):
+            raise ValueError(
+                f"An id of {name} is a {type(value).__name__}, expected numbers or "
+                "strings. Convert them first."
+            )
+        if isinstance(value, str) != isinstance(ids[0], str):
+            raise ValueError(
+                f"There are {ids[0]!r} and {value!r} in {name}, which has both numbers "
+                "and strings. Make them all numbers or all strings."
+            )
+
+
+def check_begins_with(ids, known, name):
+    """Raise a ValueError unless the first ids are those that are known, in order."""
+    for place, (own, other) in enumerate(zip(known, ids, strict=False)):
+        if own != other:
+            raise ValueError(
+                f"Item {place} of {name} is {other!r}, but the estimator knows "
+                f"{own!r} there. What it knows must come first, in the same order, and "
+                "then what is new: InteractionEncoder.partial_fit puts it there, an "
+                "encoder fitted anew does not."
+            )
+    if len(ids) < len(known):
+        raise ValueError(
+            f"There are {len(ids)} {name}, but the estimator knows {len(known)}. Pass "
+            "all of them, those that are known first."
+        )

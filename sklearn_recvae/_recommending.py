@@ -68,7 +68,9 @@ class RecommenderMixin:
 
     They have a method ``_scorer(candidates, rng)``, which gives the argument `score` of
     `sklearn_recvae.ranking.rank`, and a property `_device`, where it wants batches;
-    and ``_get_fitted()`` and ``_set_fitted(attributes, arrays)`` for files.
+    ``_check_before_fit(X)``, which raises the errors of `fit` that a canonical matrix
+    and the parameters are enough for, once each of these is in its range; and
+    ``_get_fitted()`` and ``_set_fitted(attributes, arrays)`` for files.
     """
 
     @validate_params(RECOMMEND_CONSTRAINTS, prefer_skip_nested_validation=True)

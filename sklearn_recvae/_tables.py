@@ -107,14 +107,14 @@ def to_array(values, name):
     for cls in types:
         if issubclass(cls, Iterable) and not issubclass(cls, str | bytes):
             raise ValueError(
-                f"Column {name!r} has a value of type {cls.__name__}, expected "
-                "numbers or strings. Convert them first."
+                f"A value of {name!r} is a {cls.__name__}, expected numbers or "
+                "strings. Convert them first."
             )
     kinds = {_kind(cls) for cls in types}
     if "bool" in kinds and kinds & {"int", "float"}:
         raise ValueError(
-            f"Column {name!r} has both booleans and numbers, of which True and 1 would "
-            "be the same. Convert them first."
+            f"The values of {name!r} are booleans and numbers, of which True and 1 "
+            "would be the same. Convert them first."
         )
     return np.fromiter(values, dtype=object, count=len(values)).astype(
         _choose_dtype(kinds, values)

@@ -5,6 +5,7 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils import check_array
 
+from sklearn_recvae._ids import check_begins_with, check_ids, check_kinds
 from sklearn_recvae.interactions import as_csr
 from sklearn_recvae.model_selection import split_or_check_held_out
 
@@ -179,25 +180,25 @@ def check_items_of_users(items, shape):
     return items.astype(np.int64)
 
 
-def check_new_items(items, known_names):
-    """Return the names of new items, None without names, and how many they are."""
+def check_new_items(items, known):
+    """Return how many items are new, and the ids of all, None where none are known.
+
+    `known` are the ids that the estimator holds, or None.
+    """
     if isinstance(items, Integral):
-        if known_names is not None:
+        if items and known is not None:
             raise ValueError(
-                f"Got items={items}, but the estimator was fitted with feature names. "
-                "Pass the names of the new items."
+                f"Got items={items}, but the estimator knows its items by id. Pass the "
+                "ids of the whole catalogue, those that are known first, such as the "
+                "item_ids_ of the encoder after partial_fit."
             )
-        return None, int(items)
-    if known_names is None:
+        return int(items), known
+    if known is None:
         raise ValueError(
-            "Got names of new items, but the estimator was fitted without feature "
-            "names. Pass the number of new items."
+            "Got ids of items, but the estimator does not know those of its columns. "
+            "Pass the number of new items, or fit with item_ids or on a data frame."
         )
-    names = np.asarray(items, dtype=object)
-    is_new = set(names.ravel().tolist()).difference(known_names)
-    if names.ndim != 1 or len(is_new) < len(names) or not {*map(type, names)} <= {str}:
-        raise ValueError(
-            f"Got items={items!r}, expected strings that differ from each other and "
-            "from the names of the items that the estimator knows."
-        )
-    return names, len(names)
+    ids = check_ids(items, "items")
+    check_begins_with(ids.tolist(), known.tolist(), "items")
+    check_kinds(ids.tolist(), "items")
+    return len(ids) - len(known), ids

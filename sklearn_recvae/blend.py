@@ -163,13 +163,14 @@ default=None
         ------
         ValueError
             If a part is no recommender, names are not unique, weights do not fit, or a
-            part refuses the data.
+            part refuses its parameters or the data.
+        MemoryError
+            If a part does not fit into the memory that is free. Neither error comes
+            after the first part has been fitted, unless its training itself fails.
         """
         names, parts = self._check_parts()
         weights = self._check_weights(len(parts))
         X = check_interactions(self, X, reset=True)
-        check_has_interactions(X)
-        self._check_frozen_parts()
         check_columns(self, X_val, {"y_val": y_val})
         if X_val is not None:
             X_val = check_interactions(self, X_val, reset=False)
@@ -177,6 +178,7 @@ default=None
             rng = check_random_state(self.random_state)
             X, X_val = hold_out_users(X, self.validation_fraction, rng)
         fold_in, held_out = check_validation(X_val, y_val)
+        self._check_before_fit(X)
         self._set_parts(
             names, [_fit_part(part, X, fold_in, held_out) for part in parts]
         )
@@ -259,27 +261,17 @@ default=None
                 )
         return names, parts
 
-    def _check_frozen_parts(self):
-        """Raise an error if a part that is fitted already is of another catalogue."""
-        names = getattr(self, "feature_names_in_", None)
+    def _check_before_fit(self, X):
+        self._check_weights(len(self._check_parts()[1]))
+        check_has_interactions(X)
+        feature_names = getattr(self, "feature_names_in_", None)
         for name, part in self.estimators:
-            if not isinstance(part, FrozenEstimator):
-                continue
-            fitted = _thawed(part)
-            check_is_fitted(fitted)
-            n_items = fitted.n_features_in_
-            if n_items != self.n_features_in_:
-                raise ValueError(
-                    f"The part {name!r} is fitted already, with {n_items} items, but X "
-                    f"has {self.n_features_in_}. Fit it with the items of X."
-                )
-            of_part = getattr(fitted, "feature_names_in_", None)
-            both = names is not None and of_part is not None
-            if both and (names != of_part).any():
-                raise ValueError(
-                    f"The part {name!r} is fitted already, with other feature names "
-                    "than X has. Fit it with the items of X, in the same order."
-                )
+            if isinstance(part, FrozenEstimator):
+                _check_frozen_part(name, _thawed(part), X.shape[1], feature_names)
+            else:
+                unfitted = clone(part)
+                unfitted._validate_params()
+                unfitted._check_before_fit(X)
 
     def _check_weights(self, n_parts):
         """Return the weights with sum 1, None if they are to be learned."""
@@ -414,6 +406,23 @@ default=None
 
 def _thawed(part):
     return part.estimator if isinstance(part, FrozenEstimator) else part
+
+
+def _check_frozen_part(name, part, n_items, feature_names):
+    """Raise an error unless the part is fitted, with the same catalogue."""
+    check_is_fitted(part)
+    if part.n_features_in_ != n_items:
+        raise ValueError(
+            f"The part {name!r} is fitted already, with {part.n_features_in_} items, "
+            f"but X has {n_items}. Fit it with the items of X."
+        )
+    of_part = getattr(part, "feature_names_in_", None)
+    both = feature_names is not None and of_part is not None
+    if both and (feature_names != of_part).any():
+        raise ValueError(
+            f"The part {name!r} is fitted already, with other feature names than X "
+            "has. Fit it with the items of X, in the same order."
+        )
 
 
 def _class_of(part):

@@ -112,8 +112,7 @@ class EASERecommender(RecommenderMixin, BaseEstimator):
             these differ so much in scale that B is too large for float32.
         """
         X = check_interactions(self, X, reset=True)
-        check_has_interactions(X)
-        _check_memory(X.shape[1])
+        self._check_before_fit(X)
         self.weights_ = _item_weights(X, self.regularization)
         return self
 
@@ -169,6 +168,10 @@ class EASERecommender(RecommenderMixin, BaseEstimator):
         mask_entries(weights, torch.arange(len(items)), torch.from_numpy(items))
         neighbors, scores = (ranked.numpy() for ranked in top_k(weights, k))
         return (neighbors, scores) if return_scores else neighbors
+
+    def _check_before_fit(self, X):
+        check_has_interactions(X)
+        _check_memory(X.shape[1])
 
     @property
     def _device(self):

@@ -28,6 +28,7 @@ from sklearn_recvae._hardware import (
     resolve_matmul_dtype,
     threads_for,
 )
+from sklearn_recvae._ids import check_begins_with, check_item_ids
 from sklearn_recvae._latent import LatentRecommenderMixin
 from sklearn_recvae._recommending import (
     POSITIVE_INT,
@@ -69,6 +70,7 @@ from sklearn_recvae.network import (
 from sklearn_recvae.training import Trainer, auto_batch_size, train
 
 _NON_NEGATIVE = Interval(Real, 0, None, closed="left")
+_COUNT = Interval(Integral, 0, None, closed="left")
 
 
 class RecVAERecommender(LatentRecommenderMixin, CallbackSupportMixin, BaseEstimator):
@@ -178,6 +180,8 @@ class RecVAERecommender(LatentRecommenderMixin, CallbackSupportMixin, BaseEstima
         Number of items seen during :meth:`fit`.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the items, if X has feature names that are all strings.
+    item_ids_ : ndarray of shape (`n_features_in_`,)
+        Ids of the items, if :meth:`fit` was given them.
     n_iter_ : int
         Number of iterations run.
     best_iteration_ : int or None
@@ -241,7 +245,7 @@ class RecVAERecommender(LatentRecommenderMixin, CallbackSupportMixin, BaseEstima
         "ema_decay": [Interval(Real, 0, 1, closed="left")],
         "slim_interval": [POSITIVE_INT, None],
         "slim_regularization": [Interval(Real, 0, None, closed="neither")],
-        "slim_min_count": [Interval(Integral, 0, None, closed="left")],
+        "slim_min_count": [_COUNT],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [POSITIVE_INT],
@@ -314,7 +318,7 @@ class RecVAERecommender(LatentRecommenderMixin, CallbackSupportMixin, BaseEstima
     @unchanged_on_error  # outermost: callbacks are torn down before it acts
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, X_val=None, y_val=None, checkpoint=None):
+    def fit(self, X, y=None, *, X_val=None, y_val=None, checkpoint=None, item_ids=None):
         """Train on the rows of X.
 
         Parameters
@@ -337,6 +341,10 @@ default=None
             later call with the same parameters and data goes on, to the same result
             as if it had never been interrupted. Only `max_iter` and `verbose` may
             change. Each fit needs a folder of its own.
+        item_ids : array-like of shape (n_items,), default=None
+            Ids of the columns, numbers or strings, such as the `item_ids_` of the
+            encoder that made X. :meth:`add_items` then refuses a catalogue in
+            another order. Not for data frames, which have names.
 
         Returns
         -------
@@ -348,9 +356,10 @@ default=None
         ValueError
             If X is not a matrix of non-negative finite numbers with at least one
             interaction, if parameters contradict each other, if `y_val` is given
-            without `X_val`, if no validation user can be evaluated, if training
-            diverges, or if `checkpoint` is the folder of another fit, or of one that
-            is running. The estimator is then as it was before.
+            without `X_val`, if no validation user can be evaluated, if `item_ids` do
+            not fit X, if training diverges, or if `checkpoint` is the folder of
+            another fit, or of one that is running. The estimator is then as it was
+            before.
         KeyboardInterrupt
             If the user interrupts training. With at least one whole iteration the
             estimator is fitted then: with the best one by validation, else with the
@@ -359,6 +368,7 @@ default=None
         continued = self.warm_start and hasattr(self, "module_")
         X = self._check_training_interactions(X, reset=not continued)
         check_columns(self, X_val, {"y_val": y_val})
+        self._hold_item_ids(item_ids, continued)
         if X_val is not None:
             X_val = check_interactions(self, X_val, reset=False)
         module = copy.deepcopy(self.module_) if continued else None
@@ -429,7 +439,7 @@ default=None
 
     @unchanged_on_error
     @validate_params(
-        {"items": [POSITIVE_INT, "array-like"]}, prefer_skip_nested_validation=True
+        {"items": [_COUNT, "array-like"]}, prefer_skip_nested_validation=True
     )
     def add_items(self, items):
         """Enlarge the catalogue by items at the end.
@@ -441,9 +451,11 @@ default=None
 
         Parameters
         ----------
-        items : int or array-like of str of shape (n_new,)
-            How many items are new; their names, if the estimator was fitted with
-            feature names.
+        items : int or array-like of shape (n_items,)
+            How many items are new. An estimator that was fitted with `item_ids`, or
+            with feature names, wants the ids of all items instead: first those that
+            it knows, in the same order, then the new ones. Without new ones nothing
+            happens.
 
         Returns
         -------
@@ -453,10 +465,15 @@ default=None
         Raises
         ------
         ValueError
-            If names are given or missing, or are not new.
+            If the estimator knows ids and `items` does not begin with them, or if it
+            knows none and ids are given.
         """
         check_is_fitted(self)
-        names, n_new = check_new_items(items, getattr(self, "feature_names_in_", None))
+        names = getattr(self, "feature_names_in_", None)
+        known = getattr(self, "item_ids_", names)
+        n_new, ids = check_new_items(items, known)
+        if not n_new:
+            return self
         rng = check_random_state(self.random_state)
         n_items = self.n_features_in_ + n_new
         module = build_recvae(
@@ -470,7 +487,9 @@ default=None
         restore_state(state, add_item_rows(state_to_arrays(before), new_rows))
         self.n_features_in_ = n_items
         if names is not None:
-            self.feature_names_in_ = np.append(self.feature_names_in_, names)
+            self.feature_names_in_ = ids
+        elif ids is not None:
+            self.item_ids_ = ids
         self._state, self.module_ = state, state.module
         return self
 
@@ -561,14 +580,34 @@ default=None
         self.best_iteration_ = progress.best_iteration
         self.best_score_ = progress.best_score
 
+    def _hold_item_ids(self, item_ids, continued):
+        """Keep the ids of the columns; those of weights that are trained on stay."""
+        if item_ids is None:
+            if not continued:
+                vars(self).pop("item_ids_", None)
+            return
+        if hasattr(self, "feature_names_in_"):
+            raise ValueError(
+                "Got item_ids, but X has feature names, which are the ids of its "
+                "columns. Pass X without names, or no item_ids."
+            )
+        ids = check_item_ids(item_ids, self.n_features_in_)
+        if continued and hasattr(self, "item_ids_"):
+            check_begins_with(ids.tolist(), self.item_ids_.tolist(), "item_ids")
+        self.item_ids_ = ids
+
     def _check_training_interactions(self, X, *, reset):
         X = check_interactions(self, X, reset=reset)
+        self._check_before_fit(X)
+        return X
+
+    def _check_before_fit(self, X):
         check_kl_weight(self.gamma, self.beta)
         check_prior_weights(self.prior_weights)
+        resolve_device(self.device)
         check_has_interactions(X)
         if self.slim_interval is not None:
             check_frequent_items(X, self.slim_min_count)
-        return X
 
     def _new_state(self, module, rng):
         """Start the optimisers, and the module too where there is none yet."""

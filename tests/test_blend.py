@@ -356,6 +356,38 @@ def test_blend_of_blends(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("part", "error", "message"),
+    [
+        (recvae(gamma=-1), ValueError, "'gamma' parameter of RecVAERecommender"),
+        (recvae(beta=1), ValueError, "Got beta=1 together with gamma=0.005"),
+        (recvae(device="tpu"), ValueError, "device='tpu' was asked for"),
+        (recvae(slim_interval=1, slim_min_count=999), ValueError, "No item of X has"),
+        (EASERecommender(-1), ValueError, "'regularization' parameter of EASE"),
+        (EASERecommender(), MemoryError, r"EASE needs 0\.3 GB for the pairs of 30"),
+        (FrozenEstimator(EASERecommender()), NotFittedError, "not fitted yet"),
+        (BlendedRecommender([("part", Ridge())]), ValueError, "is of type Ridge"),
+        (BlendedRecommender(parts(), weights=[1]), ValueError, "expected 2 non-neg"),
+        (
+            BlendedRecommender([("part", EASERecommender(-1))]),
+            ValueError,
+            "'regularization' parameter of EASE",
+        ),
+    ],
+)
+def test_all_parts_are_checked_before_the_first_is_fitted(
+    part, error, message, monkeypatch
+):
+    monkeypatch.setattr("sklearn_recvae.ease.available_memory", lambda: 1e6)
+    fits = []
+    monkeypatch.setattr(RecVAERecommender, "fit", lambda *args, **kw: fits.append(args))
+    model = BlendedRecommender([("recvae", recvae()), ("other", part)])
+    with pytest.raises(error, match=message):
+        model.fit(X_train)
+    assert not fits
+    assert not hasattr(model, "n_features_in_")
+
+
+@pytest.mark.parametrize(
     ("params", "message"),
     [
         ({"estimators": []}, "at least one"),

@@ -86,22 +86,101 @@ def test_names():
     pandas = pytest.importorskip("pandas")
     names = [f"item {i}" for i in range(30)]
     frame = pandas.DataFrame(wide.toarray(), columns=names)
-    model = RecVAERecommender(**PARAMETERS).fit(frame.iloc[:, :N_OLD])
-    for wrong in (["item 3"], ["new", "new"], [3], [["a", "b"]]):
-        with pytest.raises(ValueError, match="expected strings that differ"):
+    old = frame.iloc[:, :N_OLD]
+    model = RecVAERecommender(**PARAMETERS).fit(old)
+    for wrong, message in (
+        (names[N_OLD:], "Item 0 of items is 'item 24', but the estimator knows 'ite"),
+        (names[::-1], "Item 0 of items is 'item 29'"),
+        ([*names, "item 3"], "only 30 are different"),
+        ([*names, 3], "'item 0' and 3 in items, which has both numbers and strings"),
+        ([*names, ["a", "b"]], "'items' is a list"),
+        (names[: N_OLD - 1], "There are 23 items, but the estimator knows 24"),
+        (6, "Pass the ids of the whole catalogue"),
+    ):
+        with pytest.raises(ValueError, match=message):
             model.add_items(wrong)
-    with pytest.raises(ValueError, match="Pass the names of the new items"):
-        model.add_items(6)
     assert model.n_features_in_ == N_OLD
-    model.add_items(names[N_OLD:]).partial_fit(frame)
+    before = model.module_
+    assert model.add_items(old.columns) is model
+    assert model.module_ is before
+    model.add_items(frame.columns).partial_fit(frame)
     assert model.feature_names_in_.tolist() == names
 
 
-def test_numbers_only_without_names(model):
-    with pytest.raises(ValueError, match="fitted without feature names"):
+IDS = {
+    "numbers": [*range(100, 100 + 2 * N_OLD, 2), 7, 2**63, 2**70, 3, 5, 1],
+    "floats": [i / 2 for i in range(30)],
+    "strings": [f"film {i}" for i in range(30, 0, -1)],
+    "strings with zeros": [*map(str, range(28)), "a", "a\0"],
+}
+
+
+@pytest.mark.parametrize("ids", IDS.values(), ids=list(IDS))
+@pytest.mark.parametrize("make", [list, np.array])
+def test_ids_of_items(ids, make):
+    model = RecVAERecommender(**PARAMETERS).fit(X, item_ids=make(ids[:N_OLD]))
+    assert model.item_ids_.tolist() == ids[:N_OLD]
+    before = model.module_
+    for same in (ids[:N_OLD], 0):
+        assert model.add_items(same).module_ is before
+    swapped = [ids[1], ids[0], *ids[2:]]
+    message = f"Item 0 of items is {ids[1]!r}, but the estimator knows {ids[0]!r} the"
+    with pytest.raises(ValueError, match=message):
+        model.add_items(swapped)
+    with pytest.raises(ValueError, match="the estimator knows its items by id"):
+        model.add_items(6)
+    model = through_pickle(model).add_items(ids)
+    assert model.item_ids_.tolist() == ids
+    assert model.n_features_in_ == 30
+    model.partial_fit(wide)
+    # A new fit has its own ids, or none.
+    model.fit(X, item_ids=ids[6:])
+    assert model.item_ids_.tolist() == ids[6:]
+    assert not hasattr(model.fit(X), "item_ids_")
+
+
+@pytest.mark.parametrize(
+    ("item_ids", "message"),
+    [
+        (range(23), "There are 23 item_ids, but X has 24 columns"),
+        ([0, *range(23)], "only 23 are different"),
+        ([None, *range(23)], "1 are missing"),
+        ([True, *range(23)], "booleans and numbers"),
+        ([(0,)] * 24, "'item_ids' is a tuple"),
+        ([str(i).encode() for i in range(24)], "is a bytes, expected numbers or str"),
+        ([*range(23), "a"], "numbers and strings"),
+    ],
+)
+def test_bad_ids_of_items(model, item_ids, message):
+    before = vars(model).copy()
+    with pytest.raises(ValueError, match=message):
+        model.fit(X, item_ids=item_ids)
+    assert vars(model) == before
+
+
+def test_ids_beside_names():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X.toarray()).add_prefix("item ")
+    with pytest.raises(ValueError, match="X has feature names"):
+        RecVAERecommender(**PARAMETERS).fit(frame, item_ids=range(N_OLD))
+
+
+def test_warm_start_keeps_the_ids():
+    model = RecVAERecommender(**PARAMETERS, warm_start=True)
+    model.fit(X, item_ids=range(N_OLD)).fit(X)
+    assert model.item_ids_.tolist() == list(range(N_OLD))
+    with pytest.raises(ValueError, match="Item 0 of item_ids is 23, but the estima"):
+        model.fit(X, item_ids=range(N_OLD)[::-1])
+    model.fit(X, item_ids=range(N_OLD))
+
+
+def test_a_model_without_ids(model):
+    with pytest.raises(ValueError, match="does not know those of its columns"):
         model.add_items(["a"])
     with pytest.raises(ValueError, match="'items' parameter of"):
-        model.add_items(0)
+        model.add_items(-1)
+    before = model.module_
+    assert model.add_items(0).module_ is before
 
 
 def test_new_users_and_longer_rows(model):
