@@ -1,4 +1,5 @@
 import shutil
+import tracemalloc
 import zipfile
 from urllib.error import URLError
 
@@ -467,6 +468,45 @@ def test_no_damage_to_a_zip_passes_unseen(tmp_path):
         else:
             np.testing.assert_array_equal(result, expected)
     assert n_refused > 200
+
+
+def test_no_bit_of_the_directory_of_a_zip_hides_a_file(tmp_path):
+    """Titles are those of the file, or the zip is refused; never are they the ids."""
+    files = {
+        "ratings.csv": ratings_text("ratings.csv", [(1, 1, 5), (2, 2, 5)]),
+        "movies.csv": TITLES["movies.csv"][0],
+    }
+    good = write_zip(tmp_path / "good.zip", files)
+    titles = load_movielens(good, **KEEP_ALL).item_titles.tolist()
+    content = good.read_bytes()
+    n_refused = 0
+    for place in range(content.index(b"PK\1\2"), len(content)):
+        for bit in range(place % 2, 8, 2):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << bit
+            (tmp_path / "bad.zip").write_bytes(damaged)
+            try:
+                loaded = load_movielens(tmp_path / "bad.zip", **KEEP_ALL)
+            except (ValueError, FileNotFoundError):
+                n_refused += 1
+            else:
+                assert loaded.item_titles.tolist() == titles, (place, bit)
+    assert n_refused > 200
+
+
+def test_a_line_of_titles_that_would_fill_the_memory(tmp_path):
+    files = {
+        "ratings.csv": ratings_text("ratings.csv", [(1, 1, 5)]),
+        "movies.csv": TITLES["movies.csv"][0] + "5," + "a" * 20_000_000,
+    }
+    path = write_zip(tmp_path / "a.zip", files)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"movies\.csv, line 6: expected at most"):
+            load_movielens(path, **KEEP_ALL)
+        assert tracemalloc.get_traced_memory()[1] < 12_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_encrypted_zip(tmp_path):

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import threading
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -163,6 +164,38 @@ def test_no_damage_to_a_zip_passes_unseen(tmp_path, write, load):
         else:
             np.testing.assert_array_equal(result, expected)
     assert n_refused > 60
+
+
+@each_loader
+@pytest.mark.parametrize("n_before", [0, 1])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_line_that_would_fill_the_memory(tmp_path, write, load, n_before, zipped):
+    folder = tmp_path / "files"
+    folder.mkdir()
+    write(folder, [(1, 2, 3)] * n_before)
+    (file,) = folder.iterdir()
+    file.write_bytes(file.read_bytes() + b"1" * 20_000_000)
+    path = shutil.make_archive(tmp_path / "a", "zip", folder) if zipped else folder
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r", line \d: expected at most 65536 char"):
+            load(path, **KEEP_ALL)
+        assert tracemalloc.get_traced_memory()[1] < 12_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@each_loader
+def test_a_zip_of_many_folders(tmp_path, write, load):
+    """To look for the children of each among all names would take a minute."""
+    write(tmp_path, [(1, 2, 3)])
+    (file,) = tmp_path.iterdir()
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(file, f"data/{file.name}")
+        for number in range(4000):
+            archive.writestr(f"{number}/", "")
+    assert load(path, **KEEP_ALL).n_ratings == 1
 
 
 @each_loader

@@ -17,8 +17,10 @@ from sklearn_recvae.datasets._published import (
     match_titles,
     open_folder,
     progress_bar,
+    read_line,
     title_array,
     to_matrix,
+    whole_lines,
 )
 
 # Ratings file: its separator, the file of titles, a line of that: (id), (title), (the
@@ -259,16 +261,17 @@ def _read_interactions(file, separator, threshold, advance):
     # A byte that is not UTF-8 is replaced, and then refused as any other non-number.
     with file.open("r", encoding="utf-8-sig", errors="replace") as stream:
         if file.name.endswith(".csv"):
-            header, n_lines = stream.readline(), 1
+            header, n_lines = read_line(file, stream, 1), 1
             if header.strip() != columns:
                 raise line_error(file, n_lines, header, f"the header {columns!r}")
-        while lines := stream.readlines(1 << 20):  # whole lines, about 1 MB
+        for chunk in whole_lines(file, stream, n_lines):
+            lines = chunk.removesuffix("\n").split("\n")
             table = _parse_ratings(lines, separator)
             if table is None:
                 for number, line in enumerate(lines, start=n_lines + 1):
                     if _parse_ratings([line], separator) is None:
                         raise line_error(file, number, line, expected)
-            advance(sum(map(len, lines)))  # characters, roughly bytes
+            advance(len(chunk))  # characters, roughly bytes
             n_ratings += len(table)
             n_lines += len(lines)
             if threshold is not None:
@@ -283,7 +286,7 @@ def _read_interactions(file, separator, threshold, advance):
 def _parse_ratings(lines, separator):
     """Turn lines into an array of shape (n_ratings, 4), None if a line is broken."""
     # loadtxt takes no separator of two characters.
-    lines = [line.replace(separator, "\t") for line in lines if not line.isspace()]
+    lines = [line.replace(separator, "\t") for line in lines if line.strip()]
     if not lines:
         return np.empty((0, 4))
     try:
@@ -318,5 +321,4 @@ def _read_genre_names(file):
     """Read the genres of MovieLens 100K in the order of their flags."""
     if not file.is_file():
         return []
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return [line.split("|")[0] for line in lines if line]
+    return [name for name, _ in match_titles(file, r"([^|\r]*)(.*)")]

@@ -1,5 +1,6 @@
 """What the readers of published files share: files, lines, ids and filters."""
 
+import codecs
 import re
 import zlib
 from contextlib import contextmanager
@@ -13,12 +14,16 @@ from scipy.sparse import coo_array
 from sklearn.utils._param_validation import Interval
 
 CHUNK_SIZE = 1 << 20  # bytes, or ids, that are worked on at a time
+# A small zip can hold a line that fills the memory. Published lines are below 1,000.
+MAX_LINE_LENGTH = 1 << 16
 
 FILTER_CONSTRAINTS = {
     "threshold": [Interval(Real, None, None, closed="neither"), None],
     "min_user_interactions": [Interval(Integral, 1, None, closed="left")],
     "min_item_interactions": [Interval(Integral, 1, None, closed="left")],
 }
+
+_END_SIZE = 22  # bytes of the last record of a zip, but for its comment
 
 # What a damaged zip can raise, for instance OSError for an offset outside the file.
 _DAMAGE = (BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeError)
@@ -34,6 +39,7 @@ def open_folder(path, expected):
         raise FileNotFoundError(f"{path} does not exist, expected {expected}.")
     try:
         with ZipFile(path) as archive:
+            _check_directory(archive)
             yield ZipPath(archive)
     except (FileNotFoundError, PermissionError):
         raise
@@ -44,8 +50,31 @@ def open_folder(path, expected):
         ) from error
 
 
+def _check_directory(archive):
+    """Raise BadZipFile if the directory of a zip is not that of its contents.
+
+    A file whose name there is damaged, or that fell out of it, would else be one that
+    the zip does not have.
+    """
+    for info in archive.infolist():
+        archive.open(info).close()  # compares the name with the one at its contents
+    archive.fp.seek(-_END_SIZE - len(archive.comment), 2)
+    end = archive.fp.read(_END_SIZE)
+    n_files = int.from_bytes(end[10:12], "little")
+    if end.startswith(b"PK\5\6") and n_files not in (len(archive.filelist), 0xFFFF):
+        raise BadZipFile(
+            f"its directory has {len(archive.filelist)} of {n_files} files"
+        )
+
+
 def list_files(folder):
     """List what lies in the folder or one level below."""
+    if isinstance(folder, ZipPath):  # whose iterdir goes through all names each time
+        return [
+            ZipPath(folder.root, name)
+            for name in folder.root.namelist()
+            if name.count("/") <= 1 and not name.endswith("/")
+        ]
     folders = [folder, *(child for child in folder.iterdir() if child.is_dir())]
     return [file for each in folders for file in each.iterdir()]
 
@@ -82,12 +111,31 @@ def compile_lines(line):
     return re.compile(rb"(?:(?:%b)?\r?\n)*+" % line)
 
 
+def whole_lines(file, stream, n_lines=0):
+    """Give what is left of a stream of text or bytes bit by bit, as whole lines."""
+    while chunk := stream.read(CHUNK_SIZE):
+        n_before = chunk.count(b"\n" if isinstance(chunk, bytes) else "\n")
+        chunk += read_line(file, stream, n_lines + n_before + 1)
+        n_lines += n_before + 1
+        yield chunk
+
+
+def read_line(file, stream, number):
+    """Read a line, or what is left of it."""
+    line = stream.readline(MAX_LINE_LENGTH + 1)
+    if len(line) > MAX_LINE_LENGTH:
+        raise ValueError(
+            f"{file}, line {number}: expected at most {MAX_LINE_LENGTH} characters, "
+            f"got more, with {line[:80]!r} in it"
+        )
+    return line
+
+
 def read_chunks(file, lines, expected, advance):
     """Give the file bit by bit, as bytes of whole lines that match the pattern."""
     n_lines = 0
     with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK_SIZE):
-            chunk += stream.readline()
+        for chunk in whole_lines(file, stream):
             advance(len(chunk))
             if not chunk.endswith(b"\n"):  # the end of the file
                 chunk += b"\n"
@@ -115,18 +163,30 @@ def match_titles(file, title_line, header=None):
     """Give the groups of each line of a file of titles, nothing without a file."""
     if not file.is_file():
         return
-    content = file.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:  # MovieLens 100K and 1M, Netflix
-        text = content.decode("latin-1")
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip() or (number == 1 and header and line.startswith(header)):
-            continue
-        match = re.fullmatch(title_line, line)
-        if match is None:
-            raise line_error(file, number, line, "an id and a title")
-        yield match.groups()
+    number = 0
+    with file.open("r", encoding=_find_encoding(file), newline="\n") as stream:
+        while line := read_line(file, stream, number + 1):
+            number += 1
+            line = line.removesuffix("\n")
+            if not line.strip() or (number == 1 and header and line.startswith(header)):
+                continue
+            match = re.fullmatch(title_line, line)
+            if match is None:
+                raise line_error(file, number, line, "an id and a title")
+            yield match.groups()
+
+
+def _find_encoding(file):
+    """Give UTF-8, or Latin-1 (MovieLens 100K and 1M, Netflix) where it is not that."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with file.open("rb") as stream:
+        try:
+            while chunk := stream.read(CHUNK_SIZE):
+                decoder.decode(chunk)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return "latin-1"
+    return "utf-8-sig"
 
 
 def title_array(titles, item_ids):
