@@ -442,23 +442,6 @@ def _check_fitted_weights(weights, n_parts):
     return weights
 
 
-def _check_frozen_part(name, part, n_items, feature_names):
-    """Raise an error unless the part is fitted, with the same catalogue."""
-    check_is_fitted(part)
-    if part.n_features_in_ != n_items:
-        raise ValueError(
-            f"The part {name!r} is fitted already, with {part.n_features_in_} items, "
-            f"but X has {n_items}. Fit it with the items of X."
-        )
-    of_part = getattr(part, "feature_names_in_", None)
-    both = feature_names is not None and of_part is not None
-    if both and (feature_names != of_part).any():
-        raise ValueError(
-            f"The part {name!r} is fitted already, with other feature names than X "
-            "has. Fit it with the items of X, in the same order."
-        )
-
-
 def _fit_part(part, X, fold_in, held_out):
     """Fit a clone of the part, with validation if it takes that."""
     if isinstance(part, FrozenEstimator):
