@@ -178,6 +178,9 @@ def memory_hint(hint):
         yield
     except (MemoryError, RuntimeError) as error:
         # torch has a class of its own for GPUs alone.
-        if isinstance(error, RuntimeError) and "allocate" not in str(error):
+        too_large = "allocate", "Storage size calculation overflowed"
+        if isinstance(error, RuntimeError) and not any(
+            words in str(error) for words in too_large
+        ):
             raise
         raise MemoryError(f"{error} {hint}") from error

@@ -9,12 +9,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recvae import inference
 from sklearn_recvae._hardware import memory_hint
-from sklearn_recvae._recommending import (
-    POSITIVE_INT,
-    RECOMMEND_CONSTRAINTS,
-    RecommenderMixin,
-)
-from sklearn_recvae._validation import check_item_indices
+from sklearn_recvae._recommending import RECOMMEND_CONSTRAINTS, RecommenderMixin
+from sklearn_recvae._validation import POSITIVE_INT, check_item_indices
 from sklearn_recvae.interactions import InteractionTensors, check_interactions
 
 

@@ -1,16 +1,19 @@
 """What all recommenders share: `recommend`, and `score` as scikit-learn knows it."""
 
 import functools
-from numbers import Integral
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from sklearn_recvae._explaining import leave_one_out
 from sklearn_recvae._saving import load_estimator, save_estimator
-from sklearn_recvae._validation import check_candidates, check_items_of_users
+from sklearn_recvae._validation import (
+    POSITIVE_INT,
+    check_candidates,
+    check_items_of_users,
+)
 from sklearn_recvae.interactions import (
     InteractionTensors,
     check_columns,
@@ -24,8 +27,6 @@ from sklearn_recvae.ranking import NO_ITEM, block_users, rank, rank_entries, ran
 
 # Length of the lists behind `score` and the validation score, as in the paper.
 SCORE_K = 100
-
-POSITIVE_INT = Interval(Integral, 1, None, closed="left")
 
 RECOMMEND_CONSTRAINTS = {
     "k": [POSITIVE_INT],

@@ -1,13 +1,30 @@
-"""Checks of what public methods are given, beyond types and ranges."""
+"""Checks of what public methods are given: ranges of numbers, and what is beyond."""
 
-from numbers import Integral
+import sys
+from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import check_array
+from sklearn.utils._param_validation import Interval
 
 from sklearn_recvae._ids import check_begins_with, check_ids, check_kinds
 from sklearn_recvae.interactions import as_csr
 from sklearn_recvae.model_selection import split_or_check_held_out
+
+
+class NumberIn(Interval):
+    """A constraint of scikit-learn: a number in an interval, and no bool."""
+
+    def is_satisfied_by(self, val):
+        """Whether it is one."""
+        return not isinstance(val, bool) and super().is_satisfied_by(val)
+
+
+# Bounds above, so that each number has a place in what torch and NumPy compute with.
+COUNT = NumberIn(Integral, 0, 2**31 - 1, closed="both")
+POSITIVE_INT = NumberIn(Integral, 1, 2**31 - 1, closed="both")
+NON_NEGATIVE = NumberIn(Real, 0, sys.float_info.max, closed="both")
+POSITIVE = NumberIn(Real, 0, sys.float_info.max, closed="right")
 
 
 def check_kl_weight(gamma, beta):

@@ -1,21 +1,20 @@
 """EASE, the closed-form linear model that every other recommender has to beat."""
 
-from numbers import Real
-
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recvae._files import check_arrays, check_fields, check_finite
 from sklearn_recvae._hardware import available_memory
-from sklearn_recvae._recommending import (
+from sklearn_recvae._recommending import RecommenderMixin, unchanged_on_error
+from sklearn_recvae._validation import (
+    POSITIVE,
     POSITIVE_INT,
-    RecommenderMixin,
-    unchanged_on_error,
+    check_has_interactions,
+    check_item_indices,
 )
-from sklearn_recvae._validation import check_has_interactions, check_item_indices
 from sklearn_recvae.interactions import as_tensor, check_interactions
 from sklearn_recvae.kernels import weighted_row_sums
 from sklearn_recvae.ranking import mask_entries, top_k
@@ -78,7 +77,7 @@ class EASERecommender(RecommenderMixin, BaseEstimator):
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012 - as in scikit-learn
-        "regularization": [Interval(Real, 0, None, closed="neither")],
+        "regularization": [POSITIVE],
     }
 
     def __init__(self, regularization=500.0):

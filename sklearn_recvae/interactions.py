@@ -58,9 +58,18 @@ def check_interactions(estimator, X, *, reset):
     X : csr_array of shape (n_users, n_items)
         The same interactions.
     """
-    return _canonical(
-        validate_data(estimator, _check_and_cast_sparse(X), reset=reset, **_CHECKS)
-    )
+    X = _check_and_cast_sparse(X)
+    try:
+        X = validate_data(estimator, X, reset=reset, **_CHECKS)
+    except ValueError as error:
+        if "Expected 2D array" not in str(error):
+            raise
+        raise ValueError(
+            f"{error} Expected are interactions, a row for each user and a column for "
+            "each item. Users whose numbers are known are rows of such a matrix, "
+            "as in X[[0, 1, 2]]."
+        ) from None
+    return _canonical(X)
 
 
 def check_columns(estimator, X, matrices):
@@ -335,7 +344,10 @@ class InteractionTensors:
         self._indptr = torch.tensor(X.indptr, dtype=torch.int64, device=device)
         self._items = as_tensor(X.indices).to(device)
         self._values = as_tensor(X.data).to(device)
-        self._scales = torch.tensor(scales, dtype=torch.float32, device=device)
+        # Of rows so small that the scale is too large for float32 it is float64.
+        fits = scales.max(initial=0) <= np.finfo(np.float32).max
+        dtype = torch.float32 if fits else torch.float64
+        self._scales = torch.tensor(scales, dtype=dtype, device=device)
         self._totals = torch.tensor(X.sum(axis=1), dtype=torch.float32, device=device)
 
     def batch(self, users, n_entries=None):
@@ -368,7 +380,7 @@ class InteractionTensors:
             rows=rows,
             items=self._items[positions].long(),
             values=values,
-            inputs=values * self._scales[users][rows],
+            inputs=(values * self._scales[users][rows]).to(values.dtype),
             totals=self._totals[users],
         )
 

@@ -249,9 +249,7 @@ def training_bytes(*args):
     int
         Of the weights, two moments for each, and a copy of the best ones.
     """
-    with torch.device("meta"):
-        module = RecVAE(*args)
-    return 4 * 4 * sum(weight.numel() for weight in module.parameters())
+    return 4 * 4 * sum(_count_weights(*args))
 
 
 def step_work(n_rows, *args):
@@ -269,7 +267,13 @@ def step_work(n_rows, *args):
     int
         One for each user and weight, but for the first layer, whose input is sparse.
     """
-    with torch.device("meta"):
-        module = RecVAE(*args)
-    n_weights = sum(weight.numel() for weight in module.parameters())
-    return n_rows * (n_weights - module.encoder.input.weight.numel())
+    return n_rows * _count_weights(*args)[1]
+
+
+def _count_weights(n_items, latent_dim, hidden_dim, n_hidden_layers, dense_connections):
+    """Count the weights of the first matrix, and all others, of any size."""
+    encoder = (n_hidden_layers - 1) * hidden_dim**2 + hidden_dim * 2 * latent_dim
+    decoder = latent_dim * n_items
+    biases = n_hidden_layers * hidden_dim + 2 * latent_dim + n_items
+    norms = 2 * n_hidden_layers * hidden_dim
+    return n_items * hidden_dim, encoder + decoder + biases + norms

@@ -60,6 +60,7 @@ def top_k(scores, k):
         Their scores; -inf where no item is left.
     """
     n_rows, n_items = scores.shape
+    k = int(k)  # a small integer of NumPy would wrap
     n_ranked = min(k, n_items)
     # Few candidates are left by a threshold, in ascending order of items: to sort them
     # is many times as fast as a top-k of whole rows, and a stable sort settles ties.

@@ -5,10 +5,11 @@ What a trained one gives, from `predict` to `similar_users`, is in `_latent`.
 
 import copy
 import functools
-from numbers import Integral, Real
+from numbers import Real
 from types import NoneType
 
 import numpy as np
+import torch
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
@@ -31,7 +32,6 @@ from sklearn_recvae._hardware import (
 from sklearn_recvae._ids import check_begins_with, check_item_ids
 from sklearn_recvae._latent import LatentRecommenderMixin
 from sklearn_recvae._recommending import (
-    POSITIVE_INT,
     FitInterrupted,
     mean_ndcg,
     unchanged_on_error,
@@ -48,6 +48,10 @@ from sklearn_recvae._state import (
     with_prefix,
 )
 from sklearn_recvae._validation import (
+    COUNT,
+    NON_NEGATIVE,
+    POSITIVE,
+    POSITIVE_INT,
     check_frequent_items,
     check_has_interactions,
     check_kl_weight,
@@ -68,9 +72,6 @@ from sklearn_recvae.network import (
     training_bytes,
 )
 from sklearn_recvae.training import Trainer, auto_batch_size, train
-
-_NON_NEGATIVE = Interval(Real, 0, None, closed="left")
-_COUNT = Interval(Integral, 0, None, closed="left")
 
 
 class RecVAERecommender(LatentRecommenderMixin, CallbackSupportMixin, BaseEstimator):
@@ -231,8 +232,8 @@ class RecVAERecommender(LatentRecommenderMixin, CallbackSupportMixin, BaseEstima
         "hidden_dim": [POSITIVE_INT],
         "n_hidden_layers": [POSITIVE_INT],
         "dense_connections": ["boolean"],
-        "gamma": [_NON_NEGATIVE, None],
-        "beta": [_NON_NEGATIVE, None],
+        "gamma": [NON_NEGATIVE, None],
+        "beta": [NON_NEGATIVE, None],
         "prior_weights": ["array-like"],
         "noise_rate": [Interval(Real, 0, 1, closed="left")],
         "decoder_noise": ["boolean"],
@@ -241,11 +242,11 @@ class RecVAERecommender(LatentRecommenderMixin, CallbackSupportMixin, BaseEstima
         "n_decoder_epochs": [POSITIVE_INT],
         "max_iter": [POSITIVE_INT],
         "batch_size": [StrOptions({"auto"}), POSITIVE_INT],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [POSITIVE],
         "ema_decay": [Interval(Real, 0, 1, closed="left")],
         "slim_interval": [POSITIVE_INT, None],
-        "slim_regularization": [Interval(Real, 0, None, closed="neither")],
-        "slim_min_count": [_COUNT],
+        "slim_regularization": [POSITIVE],
+        "slim_min_count": [COUNT],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [POSITIVE_INT],
@@ -318,6 +319,7 @@ class RecVAERecommender(LatentRecommenderMixin, CallbackSupportMixin, BaseEstima
     @unchanged_on_error  # outermost: callbacks are torn down before it acts
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
+    @torch.inference_mode(False)  # wherever the caller is: autograd is needed
     def fit(self, X, y=None, *, X_val=None, y_val=None, checkpoint=None, item_ids=None):
         """Train on the rows of X.
 
@@ -375,17 +377,13 @@ default=None
         folder = NoCheckpoints()
         if checkpoint is not None:
             folder = CheckpointFolder(checkpoint)
-        hint = (
-            f"A network of these sizes over {X.shape[1]} items takes "
-            f"{training_bytes(X.shape[1], *self._sizes()) / 1e9:.1f} GB in training. "
-            "Lower hidden_dim or latent_dim, or leave out rare items."
-        )
-        with folder, memory_hint(hint), self._threads(X):
+        with folder, _size_hint(X.shape[1], self._sizes()), self._threads(X):
             return self._fit(X, y, X_val, y_val, module, folder)
 
     @unchanged_on_error
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
+    @torch.inference_mode(False)  # wherever the caller is: autograd is needed
     def partial_fit(self, X, y=None):
         """Train for one more iteration, on these users.
 
@@ -439,8 +437,9 @@ default=None
 
     @unchanged_on_error
     @validate_params(
-        {"items": [_COUNT, "array-like"]}, prefer_skip_nested_validation=True
+        {"items": [COUNT, "array-like"]}, prefer_skip_nested_validation=True
     )
+    @torch.inference_mode(False)
     def add_items(self, items):
         """Enlarge the catalogue by items at the end.
 
@@ -476,15 +475,16 @@ default=None
             return self
         rng = check_random_state(self.random_state)
         n_items = self.n_features_in_ + n_new
-        module = build_recvae(
-            n_items, *self.module_.sizes, seed=int(rng.randint(2**31 - 1)) ^ n_items
-        )
-        before = getattr(self, "_state", None)
-        if before is None:
-            before = new_training_state(self.module_, int(rng.randint(2**31 - 1)))
-        new_rows = {name: w.numpy() for name, w in module.state_dict().items()}
-        state = new_training_state(module.to(self._device), 0)
-        restore_state(state, add_item_rows(state_to_arrays(before), new_rows))
+        with _size_hint(n_items, self.module_.sizes):
+            module = build_recvae(
+                n_items, *self.module_.sizes, seed=int(rng.randint(2**31 - 1)) ^ n_items
+            )
+            before = getattr(self, "_state", None)
+            if before is None:
+                before = new_training_state(self.module_, int(rng.randint(2**31 - 1)))
+            new_rows = {name: w.numpy() for name, w in module.state_dict().items()}
+            state = new_training_state(module.to(self._device), 0)
+            restore_state(state, add_item_rows(state_to_arrays(before), new_rows))
         self.n_features_in_ = n_items
         if names is not None:
             self.feature_names_in_ = ids
@@ -624,9 +624,9 @@ default=None
 
     def _sizes(self):
         return (
-            self.latent_dim,
-            self.hidden_dim,
-            self.n_hidden_layers,
+            int(self.latent_dim),  # a small integer of NumPy would wrap
+            int(self.hidden_dim),
+            int(self.n_hidden_layers),
             self.dense_connections,
         )
 
@@ -662,7 +662,7 @@ default=None
     def _batch_size(self, X):
         if self.batch_size == "auto":
             return auto_batch_size(X.shape[0])
-        return self.batch_size
+        return int(self.batch_size)
 
     def _threads(self, X):
         n_rows = min(self._batch_size(X), X.shape[0])
@@ -679,6 +679,15 @@ default=None
             # So that a model trained on a GPU loads where there is none.
             state["module_"] = copy.deepcopy(state["module_"]).cpu()
         return state
+
+
+def _size_hint(n_items, sizes):
+    """Say in a MemoryError what a network takes, and what to do."""
+    return memory_hint(
+        f"A network of these sizes over {n_items} items takes "
+        f"{training_bytes(n_items, *sizes) / 1e9:.1f} GB in training. Lower hidden_dim "
+        "or latent_dim, or leave out rare items."
+    )
 
 
 def _as_columns(history):

@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 
-from sklearn_recvae import RecVAERecommender
+from sklearn_recvae import EASERecommender, RecVAERecommender
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.model_selection import holdout_interactions
 
@@ -601,15 +601,30 @@ def test_values_of_any_scale_are_the_same_input(model, dense):
         assert_allclose(model.predict(dense * scale), expected, rtol=1e-4)
 
 
+def test_values_near_the_smallest_float_are_the_same_input(model, dense):
+    # These are multiples of the smallest float, so that nothing is rounded.
+    tiny = dense * np.finfo(np.float32).smallest_subnormal
+    assert_allclose(model.predict(tiny), model.predict(dense), rtol=1e-4)
+    mixed = np.vstack([tiny, dense])
+    assert_allclose(model.predict(mixed)[N_USERS:], model.predict(dense), rtol=1e-4)
+    estimator = recommender().fit(mixed)
+    assert np.isfinite(estimator.predict(mixed)).all()
+
+
+def test_numbers_of_users_in_place_of_their_rows(model):
+    with pytest.raises(ValueError, match=r"Reshape your data .* X\[\[0, 1, 2\]\]"):
+        model.recommend([0, 1, 2])
+
+
 # Parameters
 
 
 WRONG = {
-    "latent_dim": [0, -1, 2.5, "8", None],
-    "hidden_dim": [0, 1.0],
+    "latent_dim": [0, -1, 2.5, "8", None, True, 2**31],
+    "hidden_dim": [0, 1.0, 10**12],
     "n_hidden_layers": [0, "five"],
     "dense_connections": ["yes", 2],
-    "gamma": [-0.1, np.nan, np.inf, "auto"],
+    "gamma": [-0.1, np.nan, np.inf, "auto", 10**400],
     "beta": [-0.1, np.nan],
     "prior_weights": [None, 0.3, "abc"],
     "noise_rate": [-0.1, 1, 1.5, None],
@@ -618,11 +633,11 @@ WRONG = {
     "n_encoder_epochs": [0, 1.5],
     "n_decoder_epochs": [0],
     "max_iter": [0, -1, 1.5, None],
-    "batch_size": [0, -5, "all", 1.5, None],
-    "learning_rate": [0, -1e-3, np.nan, np.inf, "auto"],
+    "batch_size": [0, -5, "all", 1.5, None, True],
+    "learning_rate": [0, -1e-3, np.nan, np.inf, "auto", 10**400],
     "ema_decay": [-0.1, 1, np.nan, None],
     "slim_interval": [0, 1.5, "auto"],
-    "slim_regularization": [0, -1, np.nan, np.inf, None],
+    "slim_regularization": [0, -1, np.nan, np.inf, None, 10**400],
     "slim_min_count": [-1, 2.5, None],
     "early_stopping": ["auto"],
     "validation_fraction": [0, 1, -0.5, 1.5],
@@ -638,6 +653,7 @@ WRONG = {
 @pytest.mark.parametrize(
     ("name", "value"),
     [(name, value) for name, values in WRONG.items() for value in values],
+    ids=lambda value: str(value)[:20],
 )
 def test_parameter_out_of_range_is_an_error_of_fit_alone(dense, name, value):
     estimator = recommender(**{name: value})
@@ -645,6 +661,32 @@ def test_parameter_out_of_range_is_an_error_of_fit_alone(dense, name, value):
     for method in (estimator.fit, estimator.partial_fit):
         with pytest.raises(InvalidParameterError, match=f"'{name}' parameter of RecV"):
             method(dense)
+
+
+def test_small_integers_of_numpy_do_not_wrap(dense):
+    expected = recommender(latent_dim=100, batch_size=20).fit(dense).predict(dense)
+    small = recommender(latent_dim=np.int8(100), batch_size=np.int8(20)).fit(dense)
+    assert_array_equal(small.predict(dense), expected)
+
+
+@pytest.mark.parametrize("k", [True, 0, 5_000_000_000])
+def test_length_of_lists_out_of_range(model, dense, k):
+    for rank in (
+        lambda: model.recommend(dense, k),
+        lambda: model.explain(dense, np.zeros(N_USERS, dtype=int), k),
+        lambda: model.similar_items([0], k),
+        lambda: model.similar_users(dense, k),
+        lambda: EASERecommender().fit(dense).similar_items([0], k),
+    ):
+        with pytest.raises(InvalidParameterError, match="'k' parameter of"):
+            rank()
+
+
+@pytest.mark.parametrize("n_items", [10**12, True])
+def test_number_of_new_items_out_of_range(model, n_items):
+    with pytest.raises(InvalidParameterError, match="'items' parameter of"):
+        model.add_items(n_items)
+    assert model.n_features_in_ == N_ITEMS
 
 
 def test_all_parameters_are_tried():
@@ -751,6 +793,24 @@ def test_network_that_does_not_fit_into_memory():
     ):
         model.fit(X)
     assert not hasattr(model, "module_")
+
+
+@pytest.mark.parametrize("sizes", [{"latent_dim": 2**31 - 1}, {}])
+def test_size_that_no_memory_could_have(sizes):
+    X, _, _ = make_interactions(20, 10, random_state=0)
+    model = recommender(hidden_dim=2**31 - 1, **sizes)
+    with pytest.raises(MemoryError, match=r"overflow.* GB in training. Lower hidden"):
+        model.fit(X)
+
+
+def test_new_items_that_do_not_fit_into_memory(model, monkeypatch):
+    def build(*args, **kwargs):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("sklearn_recvae.recommender.build_recvae", build)
+    with pytest.raises(MemoryError, match=r"over 1000012 items takes 0.* GB"):
+        model.add_items(1_000_000)
+    assert model.n_features_in_ == N_ITEMS
 
 
 def test_prediction_that_does_not_fit_into_memory(monkeypatch):

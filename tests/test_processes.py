@@ -17,7 +17,7 @@ from joblib import Parallel, delayed, parallel_config
 import sklearn_recvae
 from sklearn_recvae import EASERecommender, RecVAERecommender, _hardware
 from sklearn_recvae.datasets import make_interactions
-from sklearn_recvae.network import step_work
+from sklearn_recvae.network import RecVAE, step_work, training_bytes
 from sklearn_recvae.training import Trainer
 
 PROJECT = Path(sklearn_recvae.__file__).parents[1]
@@ -130,8 +130,14 @@ def test_checkpoints_name_the_number_of_threads_in_use(numbers_of_threads, tmp_p
 def test_step_work_is_that_of_the_products():
     n_rows, n_items, latent, hidden = 50, 6298, 200, 600
     products = 4 * hidden**2 + 2 * latent * hidden + latent * n_items
-    work = step_work(n_rows, n_items, latent, hidden, 5, True)
-    assert work == pytest.approx(n_rows * products, rel=0.01)
+    sizes = n_items, latent, hidden, 5, True
+    assert step_work(n_rows, *sizes) == pytest.approx(n_rows * products, rel=0.01)
+    with torch.device("meta"):
+        module = RecVAE(*sizes)
+    n_weights = sum(weight.numel() for weight in module.parameters())
+    n_dense = n_weights - module.encoder.input.weight.numel()
+    assert step_work(n_rows, *sizes) == n_rows * n_dense
+    assert training_bytes(*sizes) == 16 * n_weights
 
 
 def fit_and_rank(model, X):

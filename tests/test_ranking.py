@@ -151,3 +151,10 @@ def test_rank_scores_of_infinities_and_large_counts():
 def test_rank_scores_refuses_what_it_cannot_rank(scores, seen, k, message):
     with pytest.raises(ValueError, match=message):
         rank_scores(scores, seen, k)
+
+
+@pytest.mark.parametrize("k", [np.int16(8192), np.uint16(20_000), np.int8(3)])
+def test_length_of_lists_may_be_a_small_integer_of_numpy(k):
+    scores = torch.arange(30_000.0)[None]
+    items, _ = top_k(scores, k)
+    assert_array_equal(items[0], np.arange(29_999, 29_999 - int(k), -1))

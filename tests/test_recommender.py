@@ -956,6 +956,22 @@ def test_default_dtype_of_torch_does_not_matter(X, model):
     assert_same_fit(estimator, model, X)
 
 
+def test_inference_mode_of_torch_does_not_matter(X):
+    def train():
+        estimator = recommender().fit(X).partial_fit(X)
+        return estimator.add_items(3).partial_fit(
+            sp.hstack([X, sp.csr_array(X[:, :3])])
+        )
+
+    with torch.inference_mode():
+        estimator = train()
+        copied = pickle.loads(pickle.dumps(estimator))
+    wide = sp.hstack([X, sp.csr_array((X.shape[0], 3))])
+    expected = train()
+    assert_array_equal(estimator.predict(wide), expected.predict(wide))
+    copied.partial_fit(wide)  # also where the weights were made in that mode
+
+
 # what is learned
 
 
