@@ -165,8 +165,8 @@ default=None
             If a part is no recommender, names are not unique, weights do not fit, or a
             part refuses its parameters or the data.
         MemoryError
-            If a part does not fit into the memory that is free. Neither error comes
-            after the first part has been fitted, unless its training itself fails.
+            If a part needs more memory than is free. All parts are checked before the
+            first is fitted.
         """
         names, parts = self._check_parts()
         weights = self._check_weights(len(parts))
@@ -262,7 +262,8 @@ default=None
         return names, parts
 
     def _check_before_fit(self, X):
-        self._check_weights(len(self._check_parts()[1]))
+        _, parts = self._check_parts()
+        self._check_weights(len(parts))
         check_has_interactions(X)
         feature_names = getattr(self, "feature_names_in_", None)
         for name, part in self.estimators:
