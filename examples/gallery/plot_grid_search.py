@@ -9,15 +9,15 @@ test fold has users whom the model has not seen.
 
 # %%
 # The loader thresholds the ratings by itself and keeps the interactions alone. Here the
-# ratings are read from the downloaded file, into a matrix of the same rows and columns:
-# all users, and the films that five or more of them have rated.
+# ratings are read from the downloaded file, and
+# :class:`~sklearn_recvae.preprocessing.InteractionEncoder` makes a matrix of them. Its
+# columns are the films that five or more users have rated.
 
 import zipfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from scipy.sparse import csr_array
 from sklearn.datasets import get_data_home
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
@@ -25,15 +25,20 @@ from sklearn.preprocessing import Binarizer
 
 from sklearn_recvae import RecVAERecommender
 from sklearn_recvae.datasets import fetch_movielens
+from sklearn_recvae.preprocessing import InteractionEncoder
 
 movielens = fetch_movielens("latest-small", threshold=None, min_item_interactions=5)
 path = Path(get_data_home(), "sklearn_recvae", "ml-latest-small.zip")
 with zipfile.ZipFile(path).open("ml-latest-small/ratings.csv") as file:
-    table = np.loadtxt(file, delimiter=",", skiprows=1)
-users, items, ratings, _ = table[np.isin(table[:, 1], movielens.item_ids)].T
-rows = np.searchsorted(movielens.user_ids, users)
-columns = np.searchsorted(movielens.item_ids, items)
-X = csr_array((ratings, (rows, columns)), shape=movielens.data.shape)
+    table = np.genfromtxt(file, delimiter=",", names=True, dtype=None)
+encoder = InteractionEncoder(
+    user="userId",
+    item="movieId",
+    weight="rating",
+    item_ids=movielens.item_ids,
+    handle_unknown="ignore",
+)
+X = encoder.fit_transform({name: table[name] for name in table.dtype.names})
 
 # %%
 # Test users are scored by NDCG@100: their rows are split into what the model sees and
