@@ -24,17 +24,17 @@ class IterationHooks:
     ----------
     estimator : RecVAERecommender
         Being fitted.
-    module : RecVAE
-        Being trained.
+    progress : Progress
+        How far it has come.
     X, y : object
         What fit was given.
     n_iterations : int
         The most iterations there can be.
     """
 
-    def __init__(self, estimator, module, X, y, n_iterations):
+    def __init__(self, estimator, progress, X, y, n_iterations):
         self.estimator = estimator
-        self.module = module
+        self.progress = progress
         self.data = {"X": X, "y": y}
         self.n_iterations = n_iterations
         self.n_done = 0
@@ -70,8 +70,11 @@ class IterationHooks:
             )
 
     def _fitted_attributes(self):
+        """Give what the estimator would have if training stopped here."""
         # A copy: a callback may keep it while training goes on.
-        return {"module_": copy.deepcopy(self.module)}
+        module = copy.deepcopy(self.progress.module)
+        self.progress.give_best(module)
+        return {"module_": module, **self.progress.to_attributes()}
 
 
 def _format_record(number, total, record):

@@ -47,21 +47,43 @@ class FitInterrupted(KeyboardInterrupt):
 
 
 def unchanged_on_error(method):
-    """Decorate a method so that the estimator is as it was if the method fails."""
+    """Decorate a method that fits, so that nobody sees half of what it does.
+
+    It runs on a shallow copy of the estimator, so it may set attributes as it goes, but
+    must not change what they are. If it succeeds, the estimator gets all that is fitted
+    at once; if it fails, nothing. Other threads may use the estimator meanwhile.
+    """
 
     @functools.wraps(method)
     def wrapper(estimator, *args, **kwargs):
         before = estimator.__dict__.copy()
+        # Not copy.copy, which leaves out what is not pickled.
+        working = object.__new__(type(estimator))
+        working.__dict__.update(before)
         try:
-            return method(estimator, *args, **kwargs)
+            method(working, *args, **kwargs)
         except FitInterrupted:
+            _publish(working, before, estimator)
             raise
-        except BaseException:
-            estimator.__dict__.clear()
-            estimator.__dict__.update(before)
-            raise
+        _publish(working, before, estimator)
+        return estimator
 
     return wrapper
+
+
+def _publish(working, before, estimator):
+    """Give the estimator what was fitted or changed in the working copy of it."""
+    after = working.__dict__
+    # What is fitted goes together, also what is as it was: there may be another by now.
+    estimator.__dict__.update(
+        {
+            name: value
+            for name, value in after.items()
+            if name.endswith("_") or name not in before or value is not before[name]
+        }
+    )
+    for name in before.keys() - after.keys():
+        estimator.__dict__.pop(name, None)
 
 
 class RecommenderMixin:

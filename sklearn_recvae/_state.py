@@ -214,24 +214,32 @@ class Progress:
         What is trained.
     ema_decay : float, default=0.0
         As in `RecVAERecommender`.
+    history : iterable of dict, default=()
+        Records of iterations before: ``likelihood``, ``kl``, ``validation_score`` (NaN
+        without validation) and ``seconds`` each.
 
     Attributes
     ----------
     module : RecVAE
-        What is validated and given out: what is trained, or an average of its weights.
-    history : list of dict
-        A record an iteration: ``likelihood``, ``kl``, ``validation_score`` (NaN
-        without validation) and ``seconds``.
-    best_iteration : int or None
-        Counted from 1; None without validation.
+        What is validated and given out: what is trained, or an average of its weights,
+        which is another module after each iteration.
     """
 
-    def __init__(self, module, ema_decay=0.0):
+    def __init__(self, module, ema_decay=0.0, history=()):
         self.module = copy.deepcopy(module) if ema_decay else module
         self.ema_decay = ema_decay
-        self.history = []
-        self.best_iteration = None
-        self._best_weights = None
+        # Changed in one assignment, as an interrupt may strike before and after it.
+        self._reached = _Reached(tuple(history), None, None)
+
+    @property
+    def history(self):
+        """Tuple of a record an iteration."""
+        return self._reached.history
+
+    @property
+    def best_iteration(self):
+        """Counted from 1; None without validation."""
+        return self._reached.best_iteration
 
     @property
     def best_score(self):
@@ -248,17 +256,20 @@ class Progress:
         n_iterations = len(self.history) + 1
         # The first one is all there is; before that the average was nothing.
         share = (1 - self.ema_decay) / (1 - self.ema_decay**n_iterations)
-        weights = zip(self.module.parameters(), module.parameters(), strict=True)
-        for average, weight in weights:
-            average.lerp_(weight, share)
+        average = copy.deepcopy(self.module)
+        weights = zip(average.parameters(), module.parameters(), strict=True)
+        for mean, weight in weights:
+            mean.lerp_(weight, share)
+        self.module = average
 
     def add(self, record):
         """Add an iteration, and copy the weights if it is the best one."""
-        self.history.append(record)
+        history, best, best_weights = (*self.history, record), *self._reached[1:]
         score = record["validation_score"]
-        if score > (-math.inf if self.best_iteration is None else self.best_score):
-            self.best_iteration = len(self.history)
-            self._best_weights = copy.deepcopy(self.module.state_dict())
+        if score > (-math.inf if best is None else self.best_score):
+            best = len(history)
+            best_weights = copy.deepcopy(self.module.state_dict())
+        self._reached = _Reached(history, best, best_weights)
 
     def has_stalled(self, patience):
         """Whether there were that many iterations without a better one."""
@@ -269,23 +280,29 @@ class Progress:
     def give_best(self, module):
         """Give what was trained the best weights, without validation the last ones."""
         if self.best_iteration is not None:
-            module.load_state_dict(self._best_weights)
+            module.load_state_dict(self._reached.best_weights)
         elif self.module is not module:
             module.load_state_dict(self.module.state_dict())
 
+    def to_attributes(self):
+        """Give what a fitted estimator tells of it."""
+        return {
+            "n_iter_": len(self.history),
+            "history_": as_columns(self.history),
+            "best_iteration_": self.best_iteration,
+            "best_score_": self.best_score,
+        }
+
     def to_arrays(self):
         """Copy to arrays by name, but for weights that are trained."""
-        arrays = {
-            f"history.{name}": np.array([record[name] for record in self.history])
-            for name in self.history[0]
-        }
+        arrays = _prefixed("history.", as_columns(self.history))
         tensors = {}
         if self.ema_decay:
             tensors |= _prefixed("average.", self.module.state_dict())
         if self.best_iteration is not None:
             arrays["best_iteration"] = np.array(self.best_iteration)
             if self.best_iteration < len(self.history):
-                tensors |= _prefixed("best.", self._best_weights)
+                tensors |= _prefixed("best.", self._reached.best_weights)
         return arrays | {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
 
     def describe_arrays(self, n_iterations, arrays):
@@ -309,8 +326,6 @@ class Progress:
     def restore(self, arrays):
         """Go to where another one was; what is trained is there already."""
         columns = with_prefix("history.", arrays)
-        rows = zip(*(column.tolist() for column in columns.values()), strict=True)
-        self.history = [dict(zip(columns, row, strict=True)) for row in rows]
         average, best = (
             {
                 name: torch.from_numpy(array)
@@ -320,9 +335,30 @@ class Progress:
         )
         if average:
             self.module.load_state_dict(average)
+        best_iteration = None
         if "best_iteration" in arrays:
-            self.best_iteration = int(arrays["best_iteration"])
-            self._best_weights = best or copy.deepcopy(self.module.state_dict())
+            best_iteration = int(arrays["best_iteration"])
+            best = best or copy.deepcopy(self.module.state_dict())
+        self._reached = _Reached(as_records(columns), best_iteration, best)
+
+
+class _Reached(NamedTuple):
+    """What belongs together: iterations, and which was the best with what weights."""
+
+    history: tuple
+    best_iteration: int | None
+    best_weights: dict | None
+
+
+def as_columns(history):
+    """Give records as an array for each name."""
+    return {name: np.array([record[name] for record in history]) for name in history[0]}
+
+
+def as_records(columns):
+    """Give what `as_columns` gave as records again."""
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return tuple(dict(zip(columns, row, strict=True)) for row in rows)
 
 
 # What has a row for each item. Adam's moments are of the decoder's weight and bias.

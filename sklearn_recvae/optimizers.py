@@ -5,7 +5,12 @@ held whole. A row without gradient still moves in Adam: its moments decay, and i
 follows what is left of them. With a large catalogue these are nearly all rows, and to
 move them in each step would take most of the time: they fall behind, and are caught up,
 all missed steps at once, before they are read.
+
+An interrupt may strike between any two statements. What rows are and which steps they
+have taken is therefore written in such a way that it can be written again.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +27,17 @@ DEFERRED_SHARES = 0.15, 0.3
 # Memory of temporaries, small enough that a CPU keeps them in its cache.
 CHUNK_BYTES = 2**20
 GRADIENT_BYTES = 8 * 2**20
+
+
+class _Clock(NamedTuple):
+    """Which steps have been taken."""
+
+    n_steps: int
+    row_steps: torch.Tensor  # (n_rows,), the last step of each row, on the CPU
+    first_step: int  # the lowest of these, or lower
+    # (4, n_steps - first_step + 1): sums over j of w_j e_j^p, p = 0 ... 3, with e_j in
+    # units of eps, for the rows whose last step was first_step, first_step + 1 ...
+    moments: np.ndarray
 
 
 class InputAdam:
@@ -48,25 +64,25 @@ class InputAdam:
         self.lr = None
         self.mean = torch.zeros_like(weight, requires_grad=False)
         self.square = torch.zeros_like(self.mean)
-        self.n_steps = 0
-        self._row_steps = torch.zeros(len(weight), dtype=torch.int64)  # on the CPU
-        self._up_to_date()
+        self._clock = self._up_to_date_clock(0)
+        self._unfinished = None
         self._entries = self._selected = None
 
-    def _up_to_date(self):
-        """Note that no row is behind."""
-        self._row_steps.fill_(self.n_steps)
-        self._first_step = self.n_steps
-        # Sums over j of w_j e_j^p, p = 0 ... 3, with e_j in units of eps, for the rows
-        # whose last step was _first_step, _first_step + 1 ... n_steps.
-        self._moments = np.zeros((4, 1))
+    @property
+    def n_steps(self):
+        """Number of steps that have been taken."""
+        return self._clock.n_steps
+
+    def _up_to_date_clock(self, n_steps):
+        """Give that of which no row is behind."""
+        row_steps = torch.full((len(self.weight),), n_steps)
+        return _Clock(n_steps, row_steps, n_steps, np.zeros((4, 1)))
 
     def restore(self, mean, square, n_steps):
         """Take over the moments of another one of which no row was behind."""
         self.mean.copy_(mean)
         self.square.copy_(square)
-        self.n_steps = n_steps
-        self._up_to_date()
+        self._clock = self._up_to_date_clock(n_steps)
 
     @torch.no_grad()
     def look_up(self, batch):
@@ -82,12 +98,13 @@ class InputAdam:
         torch.Tensor of shape (n_rows, width)
             A leaf of autograd: its gradient is what `step` wants.
         """
+        self._finish()
         self._entries = batch.by_item(batch.inputs, len(self.weight))
         self._selected = None
         weight, items = self.weight, batch.items
         if items.device.type == "cpu":
             rows = self._entries.offsets.diff().nonzero()[:, 0]  # (n_selected,)
-            share = DEFERRED_SHARES[self._first_step < self.n_steps]
+            share = DEFERRED_SHARES[self._clock.first_step < self.n_steps]
             if len(rows) <= share * len(weight):
                 tables = self._caught_up(rows)
                 self._selected = rows, tables
@@ -121,8 +138,7 @@ class InputAdam:
             end = min(begin + size, n_rows)
             part = item_sums(self._entries, gradient, begin, end)
             self._adam([table[begin:end] for table in self._tables()], part)
-        self.n_steps += 1
-        self._up_to_date()
+        self._clock = self._up_to_date_clock(self.n_steps + 1)
 
     def _step_selected(self, gradient, rows, tables):
         offsets, columns, weights = self._entries
@@ -130,19 +146,33 @@ class InputAdam:
         offsets = torch.cat([offsets[rows], offsets[-1:]])
         part = weighted_row_sums(gradient, columns, weights, offsets)
         self._adam(tables, part)
-        self._write(rows, tables)
-        self.n_steps += 1
-        self._add_missed_step()
-        self._row_steps[rows] = self.n_steps
+        self._write(rows, tables, _after_a_step(self._clock))
 
     @torch.no_grad()
     def catch_up(self):
         """Bring all rows to where the dense Adam would have them by now."""
-        if self._first_step == self.n_steps:
+        self._finish()
+        if self._clock.first_step == self.n_steps:
             return
         for rows in torch.arange(len(self.weight)).split(self._chunk_rows()):
-            self._write(rows, self._caught_up(rows))
-        self._up_to_date()
+            self._write(rows, self._caught_up(rows), self._clock)
+        self._clock = self._up_to_date_clock(self.n_steps)
+
+    def _write(self, rows, tables, clock):
+        """Give rows what they are by the last step of the clock, which is then ours."""
+        self._unfinished = rows, tables, clock  # from here on it counts as written
+        self._finish()
+
+    def _finish(self):
+        """Write what is to be written; nothing changes if some of it has been."""
+        if self._unfinished is None:
+            return
+        rows, tables, clock = self._unfinished
+        for table, part in zip(self._tables(), tables, strict=True):
+            table.index_copy_(0, rows, part)
+        clock.row_steps[rows] = clock.n_steps
+        self._clock = clock
+        self._unfinished = None
 
     def _tables(self):
         return self.weight.detach(), self.mean, self.square
@@ -153,11 +183,11 @@ class InputAdam:
     def _caught_up(self, rows):
         """Copy weight, mean and square of some rows, and make up for missed steps."""
         tables = [table.index_select(0, rows) for table in self._tables()]
-        last_steps = self._row_steps[rows]
+        last_steps = self._clock.row_steps[rows]
         n_missed = (self.n_steps - last_steps).double()
         factors = [
-            *torch.from_numpy(_two_point_quadrature(self._moments))[
-                :, last_steps - self._first_step
+            *torch.from_numpy(_two_point_quadrature(self._clock.moments))[
+                :, last_steps - self._clock.first_step
             ],
             BETA1**n_missed,
             BETA2**n_missed,
@@ -175,10 +205,6 @@ class InputAdam:
             mean *= mean_decay
             square *= square_decay
         return tables
-
-    def _write(self, rows, parts):
-        for table, part in zip(self._tables(), parts, strict=True):
-            table.index_copy_(0, rows, part)
 
     def _adam(self, tables, gradient):
         """Take a step with the fused kernel of torch, in place."""
@@ -200,14 +226,16 @@ class InputAdam:
             maximize=False,
         )
 
-    def _add_missed_step(self):
-        """Add the step just taken to the sums of all rows that have not taken it."""
-        step = self.n_steps
-        n_missed = step - np.arange(self._first_step, step)  # by a row's last step
-        e = np.sqrt(1 - BETA2**step) / BETA2 ** (n_missed / 2)
-        w = BETA1**n_missed / (1 - BETA1**step) * e
-        self._moments += w * e ** np.arange(4)[:, None]
-        self._moments = np.pad(self._moments, [(0, 0), (0, 1)])
+
+def _after_a_step(clock):
+    """Add a step to the sums of all rows, none of which has taken it yet."""
+    step = clock.n_steps + 1
+    n_missed = step - np.arange(clock.first_step, step)  # by a row's last step
+    e = np.sqrt(1 - BETA2**step) / BETA2 ** (n_missed / 2)
+    w = BETA1**n_missed / (1 - BETA1**step) * e
+    moments = clock.moments + w * e ** np.arange(4)[:, None]
+    moments = np.pad(moments, [(0, 0), (0, 1)])
+    return clock._replace(n_steps=step, moments=moments)
 
 
 def _two_point_quadrature(moments):

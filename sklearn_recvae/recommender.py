@@ -40,6 +40,7 @@ from sklearn_recvae._saving import as_json
 from sklearn_recvae._state import (
     Progress,
     add_item_rows,
+    as_records,
     check_best,
     describe_history,
     new_training_state,
@@ -417,21 +418,17 @@ default=None
         if state is None:
             module = copy.deepcopy(self.module_) if started else None
             state = self._new_state(module, check_random_state(self.random_state))
-        hooks = IterationHooks(self, state.module, X, y, 1)
-        progress, n_before = Progress(state.module), getattr(self, "n_iter_", 0)
+        history = as_records(self.history_) if started else ()
+        progress = Progress(state.module, history=history)
+        hooks = IterationHooks(self, progress, X, y, 1)
         with self._threads(X):
-            train(self._trainer(state, X, n_before), hooks, progress, max_iter=1)
-        columns = _as_columns(progress.history)
-        if started:
-            columns = {
-                name: np.concatenate([self.history_[name], column])
-                for name, column in columns.items()
-            }
-        self._state = state
-        self.module_ = state.module
-        self.n_iter_ = n_before + 1
-        self.history_ = columns
-        self.best_iteration_ = self.best_score_ = None
+            train(
+                self._trainer(state, X, len(history)),
+                hooks,
+                progress,
+                max_iter=len(history) + 1,
+            )
+        self._keep(state, progress)
         hooks.end_fit()
         return self
 
@@ -545,10 +542,12 @@ default=None
         validate = None
         if held_out is not None:
             tensors = InteractionTensors(fold_in, state.module.device)
-            validate = functools.partial(
-                mean_ndcg, inference.scorer(progress.module), tensors, held_out
-            )
-        hooks = IterationHooks(self, progress.module, X, y, self.max_iter)
+
+            def validate():
+                scorer = inference.scorer(progress.module)
+                return mean_ndcg(scorer, tensors, held_out)
+
+        hooks = IterationHooks(self, progress, X, y, self.max_iter)
         hooks.n_done = len(progress.history)
         try:
             train(
@@ -560,25 +559,22 @@ default=None
                 patience=self.n_iter_no_change if self.early_stopping else None,
                 save=functools.partial(folder.save, state, progress),
             )
+            self._keep(state, progress)
+            hooks.end_fit()
         except KeyboardInterrupt as error:
             if not progress.history:
                 raise
             state.input_optimizer.catch_up()
             progress.give_best(state.module)
             self._keep(state, progress)
-            raise FitInterrupted(len(progress.history)) from error
-        self._keep(state, progress)
-        hooks.end_fit()
+            raise FitInterrupted(self.n_iter_) from error
         return self
 
     def _keep(self, state, progress):
         """Take over what training has come to."""
-        self._state = state
-        self.module_ = state.module
-        self.n_iter_ = len(progress.history)
-        self.history_ = _as_columns(progress.history)
-        self.best_iteration_ = progress.best_iteration
-        self.best_score_ = progress.best_score
+        fitted = {"_state": state, "module_": state.module, **progress.to_attributes()}
+        for name, value in fitted.items():
+            setattr(self, name, value)
 
     def _hold_item_ids(self, item_ids, continued):
         """Keep the ids of the columns; those of weights that are trained on stay."""
@@ -688,7 +684,3 @@ def _size_hint(n_items, sizes):
         f"{training_bytes(n_items, *sizes) / 1e9:.1f} GB in training. Lower hidden_dim "
         "or latent_dim, or leave out rare items."
     )
-
-
-def _as_columns(history):
-    return {name: np.array([record[name] for record in history]) for name in history[0]}

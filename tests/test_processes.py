@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,12 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 
 import sklearn_recvae
-from sklearn_recvae import EASERecommender, RecVAERecommender, _hardware
+from sklearn_recvae import (
+    BlendedRecommender,
+    EASERecommender,
+    RecVAERecommender,
+    _hardware,
+)
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.network import RecVAE, step_work, training_bytes
 from sklearn_recvae.training import Trainer
@@ -138,6 +144,98 @@ def test_step_work_is_that_of_the_products():
     n_dense = n_weights - module.encoder.input.weight.numel()
     assert step_work(n_rows, *sizes) == n_rows * n_dense
     assert training_bytes(*sizes) == 16 * n_weights
+
+
+def small():
+    return recommender(max_iter=1, n_hidden_layers=1)
+
+
+def blend():
+    return BlendedRecommender([("recvae", small()), ("ease", EASERecommender())])
+
+
+FAILING = {  # late, in the midst of things
+    "fit": lambda model: model.fit(X, X_val=X, y_val=X),
+    "partial_fit": lambda model: model.partial_fit(X[:, :39]),
+    "add_items": lambda model: model.add_items(["a name"]),
+    "EASE fit": lambda model: model.fit(0 * X),
+    "blend fit": lambda model: model.fit(X, X_val=X, y_val=X),
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_failing_fits_beside_others(name):
+    """Nobody sees an estimator that is not fitted, and a good fit stays."""
+    makers = {"EASE fit": EASERecommender, "blend fit": blend}
+    model = makers.get(name, small)()
+    expected = {model.fit(data).recommend(X).tobytes() for data in (X[::2], X)}
+    stop = threading.Event()
+
+    def fail():
+        n_failed = 0
+        while not stop.is_set():
+            with pytest.raises(ValueError):  # noqa: PT011
+                FAILING[name](model)
+            n_failed += 1
+        return n_failed
+
+    def recommend():
+        found = set()
+        while not stop.is_set():
+            found.add(model.recommend(X).tobytes())
+        return found
+
+    with ThreadPoolExecutor(5) as executor:
+        failed = executor.submit(fail)
+        found = [executor.submit(recommend) for _ in range(4)]
+        try:
+            for data in (X[::2], X, X[::2]):
+                good = model.fit(data).recommend(X)
+        finally:
+            stop.set()
+    assert failed.result() > 0
+    assert all(each.result() <= expected for each in found)
+    np.testing.assert_array_equal(model.recommend(X), good)
+
+
+def test_good_fit_during_one_that_fails(monkeypatch):
+    """What finishes first stays, though the other one began earlier."""
+    model, good = recommender().fit(X[:30]), recommender().fit(X)
+    run_iteration = Trainer.run_iteration
+
+    def fail(trainer):
+        monkeypatch.setattr(Trainer, "run_iteration", run_iteration)
+        thread = threading.Thread(target=model.fit, args=(X,))
+        thread.start()
+        thread.join()
+        model.set_params(gamma=0.1)
+        raise ValueError("diverged")
+
+    monkeypatch.setattr(Trainer, "run_iteration", fail)
+    with pytest.raises(ValueError, match="diverged"):
+        model.fit(X[:, :20])
+    assert model.n_features_in_ == 40
+    assert model.gamma == 0.1
+    np.testing.assert_array_equal(model.predict(X), good.predict(X))
+
+
+def test_fits_beside_each_other_do_not_mix(monkeypatch):
+    """The last to finish is all there is, also what it has in common with before."""
+    model = recommender().fit(X)
+    run_iteration = Trainer.run_iteration
+
+    def run_later(trainer):
+        monkeypatch.setattr(Trainer, "run_iteration", run_iteration)
+        thread = threading.Thread(target=model.fit, args=(X[:, :20],))
+        thread.start()
+        thread.join()
+        assert model.predict(X[:, :20]).shape == (120, 20)
+        return run_iteration(trainer)
+
+    expected = recommender().fit(X[:60])
+    monkeypatch.setattr(Trainer, "run_iteration", run_later)
+    model.fit(X[:60])
+    np.testing.assert_array_equal(model.predict(X), expected.predict(X))
 
 
 def fit_and_rank(model, X):

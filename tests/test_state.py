@@ -90,7 +90,7 @@ def test_what_is_no_state_is_refused_before_anything_changes(message, checkpoint
     assert before.keys() == after.keys()
     for name, array in before.items():
         np.testing.assert_array_equal(after[name], array)
-    assert progress.history == []
+    assert progress.history == ()
     assert progress.best_iteration is None
 
 
