@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 
+import narwhals
 import numpy as np
 
 _BOOLS = bool, np.bool_
@@ -32,13 +33,6 @@ def read_columns(table, names):
 
 
 def _as_frame(table):
-    try:
-        import narwhals
-    except ImportError as error:
-        raise ImportError(
-            "Data frames are read by narwhals, which is not installed. Run 'python -m "
-            "pip install narwhals', or pass a dict of arrays."
-        ) from error
     try:
         return narwhals.from_native(table, eager_only=True)
     except TypeError as error:
@@ -72,10 +66,6 @@ def as_column(column, name):
 
 def _as_series(column):
     """Give a column of a data frame library as narwhals has it, others as they are."""
-    try:
-        import narwhals
-    except ImportError:
-        return column
     return narwhals.from_native(column, series_only=True, pass_through=True)
 
 
@@ -85,8 +75,6 @@ def _is_series(column):
 
 def _series_to_array(column, name):
     """Turn a column of narwhals into an array."""
-    import narwhals
-
     dtype = column.dtype
     too_wide = dtype in (narwhals.Int128, narwhals.UInt128)
     is_number = dtype.is_float() or (dtype.is_integer() and not too_wide)
@@ -201,6 +189,4 @@ def make_table(columns, backend):
     """Give the columns as a frame of the backend, or as they are if it is None."""
     if backend is None:
         return columns
-    import narwhals
-
     return narwhals.from_dict(columns, backend=backend).to_native()

@@ -27,7 +27,6 @@ FRAMES = ["pandas", "polars", "pyarrow"]
 
 def as_frame(library, table):
     module = pytest.importorskip(library)
-    pytest.importorskip("narwhals", reason="comes with scikit-learn 1.9")
     return module.table(table) if library == "pyarrow" else module.DataFrame(table)
 
 
@@ -277,7 +276,6 @@ def test_bad_tables(table, params, message):
 
 
 def test_what_is_no_table():
-    pytest.importorskip("narwhals")
     with pytest.raises(TypeError, match="of type list, expected a data frame"):
         InteractionEncoder().fit([[1, 2]])
     polars = pytest.importorskip("polars")
