@@ -11,6 +11,7 @@ import warnings
 from urllib.error import URLError
 
 import numpy as np
+from joblib import parallel_config
 from matplotlib.figure import Figure
 from sklearn.model_selection import GridSearchCV, KFold
 
@@ -28,6 +29,7 @@ N_FOLDS = 5
 
 def main():
     args = parse_args()
+    sys.stdout.reconfigure(line_buffering=True)  # also where it is no terminal
     source, X, titles = load_data(args.data)
     print(f"Data: {source}.")
     print(f"{X.shape[0]} users, {X.shape[1]} items, {X.nnz} interactions.")
@@ -101,7 +103,8 @@ def tune(X_train):
         refit=False,
         error_score="raise",
     )
-    search.fit(X_train)
+    with parallel_config(verbose=10):  # tells how many fits are done
+        search.fit(X_train)
     results = search.cv_results_
     standard_errors = results["std_test_score"] / np.sqrt(N_FOLDS - 1)
     print(
@@ -117,14 +120,19 @@ def tune(X_train):
 
 
 def show_progress(model):
-    """Draw a bar at a terminal, if scikit-learn has callbacks (from 1.9) and rich."""
+    """Draw a bar at a terminal, and print a line for each iteration elsewhere.
+
+    The bar is that of scikit-learn, from version 1.9, and needs rich.
+    """
     if sys.stdout.isatty():
         try:
             from sklearn.callback import ProgressBar
 
             model.set_callbacks(ProgressBar())
+            return
         except ImportError:
-            model.set_params(verbose=1)
+            pass
+    model.set_params(verbose=1)
 
 
 def compare_with_popularity(model, split):

@@ -1,9 +1,12 @@
 import json
+import sys
+from functools import partial
 from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
 import pytest
+from joblib import parallel_config
 from scipy.sparse import save_npz
 from scipy.stats import t
 from sklearn.utils import Bunch
@@ -260,6 +263,32 @@ def test_tuning_curves_go_on_where_they_were(tmp_path, run_script):
     assert after.keys() == before.keys()
     run = json.loads(damaged.read_text())
     assert np.mean(run["val"]["NDCG@100"]) == pytest.approx(run["validation"], abs=1e-6)
+
+
+def test_quickstart_tells_what_it_does(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib", reason="the scripts draw: extra 'examples'")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import quickstart
+
+    X, _, _ = make_interactions(100, 120, n_groups=2, random_state=0)
+    lines = [f"{user},{item},4.0,0\n" for user, item in np.argwhere(X.toarray())]
+    header = "userId,movieId,rating,timestamp\n"
+    (tmp_path / "ratings.csv").write_text(header + "".join(lines))
+    tiny = {"latent_dim": 2, "hidden_dim": 4, "max_iter": 2}
+    monkeypatch.setattr(quickstart, "SMALL_SETTING", tiny)
+    monkeypatch.setattr(
+        quickstart, "RecVAERecommender", partial(RecVAERecommender, **tiny)
+    )
+    options = ["--data", str(tmp_path), "--output", str(tmp_path / "curve.png")]
+    monkeypatch.setattr(sys, "argv", ["quickstart.py", *options])
+    with parallel_config("threading"):
+        quickstart.main()
+    printed, progress = capsys.readouterr()
+    assert progress.count("Done") > 3
+    assert f"Done {4 * quickstart.N_FOLDS:3d} out of" in progress
+    assert "iteration 2/2" in printed
+    assert "kept iteration" in printed
+    assert (tmp_path / "curve.png").stat().st_size > 0
 
 
 def test_growing(tmp_path, run_script):
