@@ -9,9 +9,11 @@ import numpy as np
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_recvae._files import check_fields, read_file, write_file
+from sklearn_recvae._ids import check_item_ids
 
 KIND = "model"
 _NAMES = "feature_names_in_"
+_IDS = "item_ids_"
 _CONTENT = {
     "estimator": (str,),
     "parameters": (dict,),
@@ -77,10 +79,11 @@ def take_apart(estimator):
         "n_features_in_": as_json("n_features_in_", estimator.n_features_in_),
         "attributes": attributes,
     }
-    if hasattr(estimator, _NAMES):
-        # As bytes: an array of strings would have the width of the longest.
-        names = json.dumps(estimator.feature_names_in_.tolist()).encode()
-        arrays = {**arrays, _NAMES: np.frombuffer(names, dtype=np.uint8)}
+    for name in (_NAMES, _IDS):
+        if hasattr(estimator, name):
+            # As bytes: an array of strings would have the width of the longest.
+            ids = json.dumps(getattr(estimator, name).tolist()).encode()
+            arrays = {**arrays, name: np.frombuffer(ids, dtype=np.uint8)}
     return content, arrays
 
 
@@ -138,15 +141,16 @@ def put_together(content, arrays, cls=None):
     estimator._validate_params()
     estimator.n_features_in_ = content["n_features_in_"]
     arrays = dict(arrays)
-    if _NAMES in arrays:
-        names = json.loads(arrays.pop(_NAMES).tobytes())
-        estimator.feature_names_in_ = _check_names(names, estimator.n_features_in_)
+    for name, check in ((_NAMES, _check_names), (_IDS, check_item_ids)):
+        if name in arrays:
+            ids = json.loads(arrays.pop(name).tobytes())
+            setattr(estimator, name, check(ids, estimator.n_features_in_))
     estimator._set_fitted(content["attributes"], arrays)
     return estimator
 
 
 def _check_names(names, n_features):
-    are_names = type(names) is list and all(type(name) is str for name in names)
+    are_names = isinstance(names, list) and all(type(name) is str for name in names)
     if not are_names or len(names) != n_features:
         raise ValueError(
             f"{_NAMES} is {reprlib.repr(names)}, expected {n_features} str"

@@ -17,6 +17,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+import damage
 import numpy as np
 from scipy.sparse import coo_array, csc_array, csr_array
 
@@ -30,6 +31,7 @@ from sklearn_recvae.model_selection import (
 from sklearn_recvae.preprocessing import InteractionEncoder
 
 N_USERS, N_ITEMS = 30, 20
+MEMORY_BYTES = 1 << 30  # that a process may take to load small files
 SECONDS = 60  # after which a process counts as hanging
 PER_PROCESS = 500
 
@@ -162,57 +164,34 @@ def swap_two(indptr, rng):
 
 
 def study_files(args):
-    """Load damaged files of models."""
-    return in_processes(try_files, args.count)
-
-
-def try_files(seeds):
-    X, _, _ = make_interactions(N_USERS, N_ITEMS, random_state=0)
-    recvae = RecVAERecommender(4, hidden_dim=8, max_iter=1, random_state=0)
-    models = [recvae.fit(X), EASERecommender().fit(X)]
-    outcomes = Counter()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.npz")
-        whole = []
-        for model in models:
-            model.save(path)
-            whole.append(path.read_bytes())
-        for seed in seeds:
-            rng = np.random.default_rng(seed)
-            number = seed % len(models)
-            damage, content = damage_file(whole[number], rng)
-            path.write_bytes(content)
-            try:
-                loaded = type(models[number]).load(path)
-            except ValueError as error:
-                outcomes[f"{damage}: {type(error).__name__}"] += 1
-                continue
-            same = (loaded.predict(X) == models[number].predict(X)).all()
-            outcome = "loaded, the same model" if same else "loaded, ANOTHER MODEL"
-            outcomes[f"{damage}: {outcome}"] += 1
-        if [file.name for file in Path(folder).iterdir()] != ["model.npz"]:
-            outcomes["WROTE A FILE"] += 1
-    return outcomes
-
-
-def damage_file(content, rng):
-    place, other = np.sort(rng.integers(len(content), size=2))
-    damages = {
-        "cut short": lambda: content[:place],
-        "a byte changed": lambda: (
-            content[:place]
-            + bytes([content[place] ^ rng.integers(1, 256)])
-            + content[place + 1 :]
+    """Load damaged files of models, and as many crafted ones."""
+    return sum(
+        (
+            in_processes(function, args.count)
+            for function in (load_damaged, load_crafted)
         ),
-        "a part zeroed": lambda: (
-            content[:place] + bytes(other - place) + content[other:]
-        ),
-        "a part left out": lambda: content[:place] + content[other:],
-        "a part repeated": lambda: content[:other] + content[place:],
-        "noise": lambda: rng.bytes(len(content)),
-    }
-    damage = rng.choice(list(damages))
-    return damage, damages[damage]()
+        Counter(),
+    )
+
+
+def load_damaged(seeds):
+    limit_memory()
+    return damage.try_damaged(seeds)
+
+
+def load_crafted(seeds):
+    limit_memory()
+    return damage.try_crafted(seeds)
+
+
+def limit_memory():
+    """Let this process fail if it asks for much more memory than it has by now."""
+    import resource  # is not on Windows
+
+    with open("/proc/self/statm") as statm:
+        n_bytes = int(statm.read().split()[0]) * resource.getpagesize()
+    limit = n_bytes + MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 # Kills
