@@ -284,8 +284,8 @@ sparse matrix} of shape (n_users, n_items), default=None
         """Save the fitted estimator to a file, from which :meth:`load` makes it anew.
 
         The file is a zip of arrays and JSON, and reading it never runs code from it.
-        What was at its place stays until it is written whole. The state of the
-        optimisers is not saved.
+        What was at its place stays until it is written whole; a link stays, and so do
+        the permissions of a file. The state of the optimisers is not saved.
 
         Parameters
         ----------
@@ -294,9 +294,14 @@ sparse matrix} of shape (n_users, n_items), default=None
 
         Raises
         ------
+        OSError
+            If the file cannot be written, or what is there is no file, but a folder or
+            a device.
         ValueError
             If a parameter is no number, str, None or sequence of these, such as a
-            `RandomState` instance.
+            `RandomState` instance; or if :meth:`load` would refuse the file, for
+            instance because a parameter was set to what is invalid, or because a part
+            of a blend has a class that is not of this package. Nothing is written.
         """
         check_is_fitted(self)
         save_estimator(path, self)

@@ -268,7 +268,7 @@ default=None
         feature_names = getattr(self, "feature_names_in_", None)
         for name, part in self.estimators:
             if isinstance(part, FrozenEstimator):
-                _check_frozen_part(name, _thawed(part), X.shape[1], feature_names)
+                _check_fitted_part(name, _thawed(part), X.shape[1], feature_names)
             else:
                 unfitted = clone(part)
                 unfitted._validate_params()
@@ -368,17 +368,9 @@ default=None
 
     def _check_catalogue(self):
         """Raise a ValueError if a part has become one of another catalogue."""
-        names = getattr(self, "feature_names_in_", None)
+        feature_names = getattr(self, "feature_names_in_", None)
         for name, part in self.named_estimators_.items():
-            of_part = getattr(part, "feature_names_in_", None)
-            both = names is not None and of_part is not None
-            same = part.n_features_in_ == self.n_features_in_
-            if not same or (both and (names != of_part).any()):
-                raise ValueError(
-                    f"The part {name!r} is not of the same items as the blend: it has "
-                    f"{part.n_features_in_}, the blend {self.n_features_in_}, or other "
-                    "feature names. If it was changed, fit the blend anew."
-                )
+            _check_fitted_part(name, part, self.n_features_in_, feature_names)
 
     def _set_parts(self, names, parts):
         self.estimators_ = parts
@@ -409,20 +401,22 @@ def _thawed(part):
     return part.estimator if isinstance(part, FrozenEstimator) else part
 
 
-def _check_frozen_part(name, part, n_items, feature_names):
+def _check_fitted_part(name, part, n_items, feature_names):
     """Raise an error unless the part is fitted, with the same catalogue."""
     check_is_fitted(part)
     if part.n_features_in_ != n_items:
         raise ValueError(
             f"The part {name!r} is fitted already, with {part.n_features_in_} items, "
-            f"but X has {n_items}. Fit it with the items of X."
+            f"but X of the blend has {n_items}. Fit it with the items of X, and then "
+            "the blend."
         )
     of_part = getattr(part, "feature_names_in_", None)
     both = feature_names is not None and of_part is not None
     if both and (feature_names != of_part).any():
         raise ValueError(
             f"The part {name!r} is fitted already, with other feature names than X "
-            "has. Fit it with the items of X, in the same order."
+            "of the blend has. Fit it with the items of X, in the same order, and then "
+            "the blend."
         )
 
 

@@ -143,6 +143,27 @@ def test_frozen_parts_of_something_else():
         model.fit(frame)
 
 
+@pytest.mark.parametrize("method", ["recommend", "predict", "score"])
+def test_frozen_part_is_changed_by_its_owner(method):
+    part = recvae().fit(X_train)
+    model = BlendedRecommender([("a", FrozenEstimator(part))]).fit(X_train)
+    part.add_items(2)
+    with pytest.raises(ValueError, match="'a' is fitted already, with 32 items"):
+        getattr(model, method)(X_val)
+
+
+def test_frozen_part_is_fitted_again_with_other_names():
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame(X_train.toarray()).add_prefix("item")
+    part = EASERecommender().fit(frame)
+    model = BlendedRecommender([("a", FrozenEstimator(part))]).fit(frame)
+    part.fit(frame[frame.columns[::-1]])
+    with pytest.raises(
+        ValueError, match="'a' is fitted already, with other feature names"
+    ):
+        model.recommend(frame)
+
+
 def test_weights_are_the_best_of_all_that_are_tried():
     fold_in, held_out = holdout_interactions(X_val, 0.2, random_state=0)
     model = BlendedRecommender(parts(), weights="auto")

@@ -1,5 +1,6 @@
 import pickle
 
+import joblib
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -195,6 +196,26 @@ def test_as_any_estimator(X, model):
     scores = search.cv_results_["mean_test_score"]
     assert (scores > 0).all()
     assert scores[0] != scores[1]
+
+
+def test_mapped_from_a_file(X, model, tmp_path):
+    joblib.dump(model, tmp_path / "model")
+    mapped = joblib.load(tmp_path / "model", mmap_mode="r")
+    assert not mapped.weights_.flags.writeable
+    warned = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # else it warns of read-only arrays once
+    try:
+        np.testing.assert_array_equal(mapped.recommend(X), model.recommend(X))
+        np.testing.assert_array_equal(mapped.predict(X), model.predict(X))
+        assert mapped.score(X) == model.score(X)
+        similar, explained = (
+            mapped.similar_items([3]),
+            mapped.explain(X, X.shape[0] * [3]),
+        )
+    finally:
+        torch.set_warn_always(warned)
+    np.testing.assert_array_equal(similar, model.similar_items([3]))
+    np.testing.assert_array_equal(explained, model.explain(X, X.shape[0] * [3]))
 
 
 def test_numbers_of_ml_1m(data_dir):

@@ -11,6 +11,7 @@ from sklearn_recvae import RecVAERecommender
 from sklearn_recvae.interactions import (
     InteractionTensors,
     as_csr,
+    as_tensor,
     check_interactions,
 )
 
@@ -257,3 +258,25 @@ def test_small_integers_do_not_overflow_when_duplicates_are_summed():
         assert_array_equal(as_csr(X).toarray(), [[300, 0]])
         assert_array_equal(as_csr(X.tocoo()).toarray(), [[300, 0]])
         assert X.nnz == count
+
+
+@pytest.fixture
+def every_warning():
+    """Let torch warn each time of what it otherwise warns of once."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(before)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (0, 2), (5,)])
+def test_tensor_shares_memory_that_is_read_only(shape, every_warning):
+    array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    address = array.__array_interface__["data"][0]
+    array.flags.writeable = False
+    tensor = as_tensor(array)
+    assert tensor.shape == shape
+    if array.size:
+        assert tensor.data_ptr() == address
+    del array  # the tensor keeps the memory
+    assert tensor.flatten().tolist() == list(range(np.prod(shape)))
