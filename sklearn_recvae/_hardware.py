@@ -1,11 +1,11 @@
 """What the machine has, and how it is used: devices, precision, threads, memory."""
 
 import os
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from sklearn_recvae.kernels import onednn_multiplies
 
@@ -128,8 +128,8 @@ def keep_freed_memory():
     return max(blocks, key=torch.Tensor.data_ptr)
 
 
-def threads_for(step_work):
-    """Have this thread of the process compute alone where steps are small.
+def call_with_threads(step_work, function):
+    """Call a function that trains, with one thread if steps are small.
 
     The size alone decides, and not the load, so that results repeat. Other threads of
     the process, and what comes after, have the number of threads that they had.
@@ -138,18 +138,35 @@ def threads_for(step_work):
     ----------
     step_work : int
         Multiply-adds of a training step.
+    function : callable
+        Called without arguments; in it ``torch.get_num_threads()`` is what is used.
 
     Returns
     -------
-    context manager
-        Inside of it ``torch.get_num_threads()`` is what is used.
+    object
+        What the function returns.
     """
     # On its first use in a thread torch sets the thread's number: let that be now.
     torch.get_num_threads()
     if step_work >= SMALL_STEP:
-        return nullcontext()
+        return function()
     # torch.set_num_threads would be seen by threads that start meanwhile.
-    return threadpool_limits(1, user_api="openmp")
+    libraries = ThreadpoolController().select(user_api="openmp").lib_controllers
+    before = [library.num_threads for library in libraries]
+
+    def restore():
+        for library, number in zip(libraries, before, strict=True):
+            library.set_num_threads(number)
+
+    try:
+        try:
+            for library in libraries:
+                library.set_num_threads(1)
+            return function()
+        finally:
+            restore()
+    finally:
+        restore()  # once more, since Ctrl-C may have come in the midst of the first
 
 
 def _use_one_thread():

@@ -17,6 +17,10 @@ from sklearn_recvae.kernels import linear, weighted_row_sums
 
 LAYER_NORM_EPS = 0.1
 
+# How layers are made: without memory, and with nothing drawn from the global generator.
+# Not within ``torch.device("meta")``, from which an interrupt may not find back.
+_BLANK = {"device": "meta", "dtype": torch.float32}
+
 
 class SparseLinear(nn.Module):
     """A linear layer over sparse rows, its weight stored transposed.
@@ -31,8 +35,8 @@ class SparseLinear(nn.Module):
 
     def __init__(self, in_features, out_features):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(in_features, out_features))
-        self.bias = nn.Parameter(torch.empty(out_features))
+        self.weight = nn.Parameter(torch.empty(in_features, out_features, **_BLANK))
+        self.bias = nn.Parameter(torch.empty(out_features, **_BLANK))
 
     def forward(self, batch, sums=None):
         """Map a `Batch` to a tensor of shape (n_rows, out_features).
@@ -76,13 +80,15 @@ class Encoder(nn.Module):
         self.dense_connections = dense_connections
         self.input = SparseLinear(n_items, hidden_dim)
         self.hidden = nn.ModuleList(
-            nn.Linear(hidden_dim, hidden_dim) for _ in range(n_hidden_layers - 1)
+            nn.Linear(hidden_dim, hidden_dim, **_BLANK)
+            for _ in range(n_hidden_layers - 1)
         )
         self.norms = nn.ModuleList(
-            nn.LayerNorm(hidden_dim, eps=LAYER_NORM_EPS) for _ in range(n_hidden_layers)
+            nn.LayerNorm(hidden_dim, eps=LAYER_NORM_EPS, **_BLANK)
+            for _ in range(n_hidden_layers)
         )
         # Mean and log-variance side by side: one product instead of two.
-        self.posterior = nn.Linear(hidden_dim, 2 * latent_dim)
+        self.posterior = nn.Linear(hidden_dim, 2 * latent_dim, **_BLANK)
 
     def forward(self, batch, matmul_dtype=None, sums=None):
         """Map a `Batch` to mean and log-variance, each (n_rows, latent_dim).
@@ -105,6 +111,8 @@ class Encoder(nn.Module):
 class RecVAE(nn.Module):
     """Encoder and decoder; the parameters of the model and nothing else.
 
+    It is made without memory for them, see `build_recvae` and `rebuild_recvae`.
+
     Parameters
     ----------
     n_items : int
@@ -120,7 +128,7 @@ class RecVAE(nn.Module):
         self.encoder = Encoder(
             n_items, latent_dim, hidden_dim, n_hidden_layers, dense_connections
         )
-        self.decoder = nn.Linear(latent_dim, n_items)
+        self.decoder = nn.Linear(latent_dim, n_items, **_BLANK)
         self.sizes = (latent_dim, hidden_dim, n_hidden_layers, dense_connections)
 
     @property
@@ -154,10 +162,7 @@ def build_recvae(*args, seed):
     RecVAE
         On the CPU.
     """
-    # On the meta device the constructors draw nothing from the global generator.
-    with torch.device("meta"):
-        module = RecVAE(*args)
-    module.to(torch.float32).to_empty(device="cpu")  # whatever the default dtype
+    module = RecVAE(*args).to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed)
     for layer in module.modules():
         if isinstance(layer, nn.LayerNorm):
@@ -195,8 +200,7 @@ def rebuild_recvae(*args, weights):
     # Before anything is made of sizes that may be wrong.
     check_arrays(weights, _describe_weights(len(weights), *args))
     check_finite(weights)
-    with torch.device("meta"):
-        module = RecVAE(*args)
+    module = RecVAE(*args)
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
     module.load_state_dict(tensors, assign=True)
     return module

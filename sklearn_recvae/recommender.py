@@ -24,10 +24,10 @@ from sklearn_recvae._callbacks import (
 from sklearn_recvae._checkpoints import CheckpointFolder, NoCheckpoints
 from sklearn_recvae._files import check_arrays, check_fields
 from sklearn_recvae._hardware import (
+    call_with_threads,
     memory_hint,
     resolve_device,
     resolve_matmul_dtype,
-    threads_for,
 )
 from sklearn_recvae._ids import check_begins_with, check_item_ids
 from sklearn_recvae._latent import LatentRecommenderMixin
@@ -378,8 +378,10 @@ default=None
         folder = NoCheckpoints()
         if checkpoint is not None:
             folder = CheckpointFolder(checkpoint)
-        with folder, _size_hint(X.shape[1], self._sizes()), self._threads(X):
-            return self._fit(X, y, X_val, y_val, module, folder)
+        with folder, _size_hint(X.shape[1], self._sizes()):
+            return self._call_with_threads(
+                X, lambda: self._fit(X, y, X_val, y_val, module, folder)
+            )
 
     @unchanged_on_error
     @with_callbacks
@@ -421,13 +423,15 @@ default=None
         history = as_records(self.history_) if started else ()
         progress = Progress(state.module, history=history)
         hooks = IterationHooks(self, progress, X, y, 1)
-        with self._threads(X):
-            train(
+        self._call_with_threads(
+            X,
+            lambda: train(
                 self._trainer(state, X, len(history)),
                 hooks,
                 progress,
                 max_iter=len(history) + 1,
-            )
+            ),
+        )
         self._keep(state, progress)
         hooks.end_fit()
         return self
@@ -660,9 +664,10 @@ default=None
             return auto_batch_size(X.shape[0])
         return int(self.batch_size)
 
-    def _threads(self, X):
+    def _call_with_threads(self, X, function):
         n_rows = min(self._batch_size(X), X.shape[0])
-        return threads_for(step_work(n_rows, X.shape[1], *self._sizes()))
+        work = step_work(n_rows, X.shape[1], *self._sizes())
+        return call_with_threads(work, function)
 
     def _matmul_dtype(self, state):
         return resolve_matmul_dtype(self.precision, state.module.device)
