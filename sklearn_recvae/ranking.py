@@ -7,7 +7,7 @@ import torch
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import Interval, validate_params
 
-from sklearn_recvae._hardware import keep_freed_memory
+from sklearn_recvae._hardware import keep_freed_memory, memory_hint
 from sklearn_recvae.interactions import as_csr
 
 # Filler where a list has fewer items than asked for.
@@ -22,6 +22,8 @@ MIN_GROUPS = 256
 # blocks of this size, see `keep_freed_memory`.
 SCORES_BYTES = 24 * 2**20
 MAX_BLOCK_USERS = 1024
+
+_LISTS_HINT = "Lower k, or ask for fewer rows at a time."
 
 
 def block_users(n_items):
@@ -42,6 +44,7 @@ def mask_entries(scores, rows, items):
     scores[rows, items] = -torch.inf
 
 
+@memory_hint(_LISTS_HINT)
 def top_k(scores, k):
     """Rank the k best columns of each row; among equals the lower index is first.
 
@@ -281,6 +284,7 @@ def rank_pairs(score_pairs, X, k, pairs):
     return all_items, all_scores
 
 
+@memory_hint(_LISTS_HINT)
 def _no_items(n_users, k):
     """Make lists in which no item is left."""
     items = np.full((n_users, k), NO_ITEM, dtype=np.int64)

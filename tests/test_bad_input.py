@@ -813,6 +813,19 @@ def test_new_items_that_do_not_fit_into_memory(model, monkeypatch):
     assert model.n_features_in_ == N_ITEMS
 
 
+def test_lists_that_do_not_fit_into_memory(model, dense, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("sklearn_recvae.ranking.np.full", fail)
+    with pytest.raises(MemoryError, match=r"allocate memory Lower k, or ask"):
+        model.recommend(dense)
+    monkeypatch.undo()
+    monkeypatch.setattr("sklearn_recvae.ranking.torch.full", fail)
+    with pytest.raises(MemoryError, match=r"allocate memory Lower k, or ask"):
+        model.similar_items([0])
+
+
 def test_prediction_that_does_not_fit_into_memory(monkeypatch):
     X, _, _ = make_interactions(20, 10, random_state=0)
     model = RecVAERecommender(4, hidden_dim=8, max_iter=1).fit(X)
