@@ -103,15 +103,16 @@ def split_by_time(events, share):
         "earlier": train.multiply(earlier).tocsr()[:n_users, :n_items],
         "is_old_user": np.arange(X.shape[0]) < n_users,
         "is_old_item": np.arange(X.shape[1]) < n_items,
+        "item_ids": encoder.item_ids_,
     }
 
 
 def grow(parts, args, seed):
     """Give the model before, as it grows, and one that is fitted on all anew."""
     model = RecVAERecommender(max_iter=args.max_iter, random_state=seed)
-    model.fit(parts["earlier"])
+    model.fit(parts["earlier"], item_ids=parts["item_ids"][parts["is_old_item"]])
     yield "before", model
-    model.add_items(int((~parts["is_old_item"]).sum()))
+    model.add_items(parts["item_ids"])
     for iteration in range(1, max(args.more) + 1):
         model.partial_fit(parts["train"])
         if iteration in args.more:

@@ -1,5 +1,6 @@
 """New users, known users with longer rows, and new items."""
 
+import json
 import pickle
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from scipy.sparse import csr_array, hstack
 
 from sklearn_recvae import RecVAERecommender
+from sklearn_recvae._saving import put_together, take_apart
 from sklearn_recvae.datasets import make_interactions
 
 wide, _, _ = make_interactions(80, 30, random_state=0)
@@ -117,7 +119,7 @@ IDS = {
 
 @pytest.mark.parametrize("ids", IDS.values(), ids=list(IDS))
 @pytest.mark.parametrize("make", [list, np.array])
-def test_ids_of_items(ids, make):
+def test_ids_of_items(ids, make, tmp_path):
     model = RecVAERecommender(**PARAMETERS).fit(X, item_ids=make(ids[:N_OLD]))
     assert model.item_ids_.tolist() == ids[:N_OLD]
     before = model.module_
@@ -129,6 +131,9 @@ def test_ids_of_items(ids, make):
         model.add_items(swapped)
     with pytest.raises(ValueError, match="the estimator knows its items by id"):
         model.add_items(6)
+    model.save(tmp_path / "model")
+    model = RecVAERecommender.load(tmp_path / "model")
+    assert model.item_ids_.tolist() == ids[:N_OLD]
     model = through_pickle(model).add_items(ids)
     assert model.item_ids_.tolist() == ids
     assert model.n_features_in_ == 30
@@ -156,6 +161,16 @@ def test_bad_ids_of_items(model, item_ids, message):
     with pytest.raises(ValueError, match=message):
         model.fit(X, item_ids=item_ids)
     assert vars(model) == before
+
+
+@pytest.mark.parametrize(
+    "wrong", [[1], [1] * N_OLD, [None] * N_OLD, [[1]] * N_OLD, {"a": 1}, 7, "a" * N_OLD]
+)
+def test_wrong_ids_in_a_file(model, wrong):
+    content, arrays = take_apart(model)
+    arrays["item_ids_"] = np.frombuffer(json.dumps(wrong).encode(), dtype=np.uint8)
+    with pytest.raises((TypeError, ValueError), match=r"item_ids|not iterable"):
+        put_together(content, arrays)
 
 
 def test_ids_beside_names():
