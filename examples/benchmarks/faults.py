@@ -1,4 +1,4 @@
-"""What bad matrices, damaged files and kills lead to, counted.
+"""What bad matrices, damaged and crafted files and kills lead to, counted.
 
     python examples/benchmarks/faults.py matrices --count 10000
     python examples/benchmarks/faults.py files --count 1000
