@@ -1,9 +1,10 @@
-"""What is told of each iteration: a printed line, and scikit-learn's callbacks.
+"""What is told of a fit: a printed line an iteration, and scikit-learn's callbacks.
 
 scikit-learn has callbacks from 1.9 on; before that the names below do nothing.
 """
 
 import copy
+from contextlib import contextmanager, nullcontext
 
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -17,8 +18,53 @@ except ImportError:
         return method
 
 
-class IterationHooks:
-    """Calls what is to be called at the beginning and the end of an iteration.
+class FitHooks:
+    """Calls what is to be called at the beginning and the end of a fit.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        Being fitted.
+    X, y : object
+        What fit was given.
+    n_tasks : int, default=0
+        Number of iterations, at most, or of parts.
+    """
+
+    def __init__(self, estimator, X, y, n_tasks=0):
+        self.estimator = estimator
+        self.data = {"X": X, "y": y}
+        self.n_tasks = n_tasks
+        self.context = None
+        if hasattr(estimator, "_init_callback_context"):
+            self.context = estimator._init_callback_context(max_subtasks=n_tasks)
+            self.context.call_on_fit_task_begin(estimator=estimator, **self.data)
+
+    @contextmanager
+    def part(self, name, part):
+        """Tell of the fit of a part within; None for one that is fitted already."""
+        if self.context is None:
+            yield
+            return
+        task = self.context.subcontext(task_name=f"fit-{name}")
+        # scikit-learn refuses a part that has a callback of its own of the kind that is
+        # handed on, such as a progress bar. Where nothing is, it may have one.
+        hands_on = part is not None and hasattr(self.estimator, "_skl_callbacks")
+        with task.propagate_callback_context(part) if hands_on else nullcontext():
+            task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+            yield
+            task.call_on_fit_task_end(estimator=self.estimator, **self.data)
+
+    def end_fit(self):
+        """Tell that fit is done."""
+        if self.context is not None:
+            self.context.call_on_fit_task_end(
+                estimator=self.estimator, reconstruction_attributes=dict, **self.data
+            )
+
+
+class IterationHooks(FitHooks):
+    """Calls what is to be called for each iteration too.
 
     Parameters
     ----------
@@ -33,15 +79,9 @@ class IterationHooks:
     """
 
     def __init__(self, estimator, progress, X, y, n_iterations):
-        self.estimator = estimator
+        super().__init__(estimator, X, y, n_iterations)
         self.progress = progress
-        self.data = {"X": X, "y": y}
-        self.n_iterations = n_iterations
         self.n_done = 0
-        self.context = None
-        if hasattr(estimator, "_init_callback_context"):
-            self.context = estimator._init_callback_context(max_subtasks=n_iterations)
-            self.context.call_on_fit_task_begin(estimator=estimator, **self.data)
 
     def begin_iteration(self):
         """Tell that an iteration begins."""
@@ -53,7 +93,7 @@ class IterationHooks:
         """Tell that an iteration ended; return True if a callback wants to stop."""
         self.n_done += 1
         if self.estimator.verbose:
-            print(_format_record(self.n_done, self.n_iterations, record))
+            print(_format_record(self.n_done, self.n_tasks, record))
         if self.context is None:
             return False
         return self.task.call_on_fit_task_end(
@@ -61,13 +101,6 @@ class IterationHooks:
             reconstruction_attributes=self._fitted_attributes,
             **self.data,
         )
-
-    def end_fit(self):
-        """Tell that fit is done."""
-        if self.context is not None:
-            self.context.call_on_fit_task_end(
-                estimator=self.estimator, reconstruction_attributes=dict, **self.data
-            )
 
     def _fitted_attributes(self):
         """Give what the estimator would have if training stopped here."""

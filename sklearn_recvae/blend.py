@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from sklearn_recvae._callbacks import CallbackSupportMixin, FitHooks, with_callbacks
 from sklearn_recvae._files import check_fields
 from sklearn_recvae._recommending import (
     SCORE_K,
@@ -47,7 +48,9 @@ MAX_WEIGHTINGS = 10_000
 CHUNK_SCORES = 1 << 16
 
 
-class BlendedRecommender(RecommenderMixin, _BaseComposition, BaseEstimator):
+class BlendedRecommender(
+    RecommenderMixin, CallbackSupportMixin, _BaseComposition, BaseEstimator
+):
     """Recommend by a weighted sum of the scores of several recommenders.
 
     Models that err on different items make a better list together than each of them
@@ -133,7 +136,8 @@ class BlendedRecommender(RecommenderMixin, _BaseComposition, BaseEstimator):
         self.validation_fraction = validation_fraction
         self.random_state = random_state
 
-    @unchanged_on_error
+    @unchanged_on_error  # outermost: callbacks are torn down before it acts
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X, y=None, *, X_val=None, y_val=None):
         """Fit the parts, and learn their weights if ``weights="auto"``.
@@ -179,14 +183,18 @@ default=None
             X, X_val = hold_out_users(X, self.validation_fraction, rng)
         fold_in, held_out = check_validation(X_val, y_val)
         self._check_before_fit(X)
-        self._set_parts(
-            names, [_fit_part(part, X, fold_in, held_out) for part in parts]
-        )
+        hooks = FitHooks(self, X, y, len(parts))
+        fitted = [
+            _fit_part(hooks, name, part, X, fold_in, held_out)
+            for name, part in zip(names, parts, strict=True)
+        ]
+        self._set_parts(names, fitted)
         self.weights_, self.best_score_ = weights, None
         if weights is None:
             grid = _simplex(len(parts))
             scores = _validate(self._part_scorers(), grid, fold_in, held_out)
             self.weights_, self.best_score_ = grid[scores.argmax()], float(scores.max())
+        hooks.end_fit()
         return self
 
     def predict(self, X):
@@ -437,16 +445,18 @@ def _check_fitted_weights(weights, n_parts):
     return weights
 
 
-def _fit_part(part, X, fold_in, held_out):
+def _fit_part(hooks, name, part, X, fold_in, held_out):
     """Fit a clone of the part, with validation if it takes that."""
     if isinstance(part, FrozenEstimator):
-        return _thawed(part)
+        with hooks.part(name, None):
+            return _thawed(part)
     model = clone(part)
     validation = {}
     if fold_in is not None and has_fit_parameter(model, "X_val"):
         validation = {"X_val": fold_in, "y_val": held_out}
     try:
-        return model.fit(X, **validation)
+        with hooks.part(name, model):
+            return model.fit(X, **validation)
     except FitInterrupted as error:
         # That part could be used, but the blend, which lacks others, could not.
         raise KeyboardInterrupt from error

@@ -6,6 +6,7 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_recvae._callbacks import CallbackSupportMixin, FitHooks, with_callbacks
 from sklearn_recvae._files import check_arrays, check_fields, check_finite
 from sklearn_recvae._hardware import available_memory
 from sklearn_recvae._recommending import RecommenderMixin, unchanged_on_error
@@ -28,7 +29,7 @@ N_PIVOTS = 256
 MAX_EXPONENT = 1000
 
 
-class EASERecommender(RecommenderMixin, BaseEstimator):
+class EASERecommender(RecommenderMixin, CallbackSupportMixin, BaseEstimator):
     """Recommend items from implicit feedback with a linear model in closed form.
 
     EASE [1]_ predicts each item from all others: it finds the matrix B with zero
@@ -83,7 +84,8 @@ class EASERecommender(RecommenderMixin, BaseEstimator):
     def __init__(self, regularization=500.0):
         self.regularization = regularization
 
-    @unchanged_on_error
+    @unchanged_on_error  # outermost: callbacks are torn down before it acts
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
         """Compute the item-to-item weights.
@@ -112,7 +114,9 @@ class EASERecommender(RecommenderMixin, BaseEstimator):
         """
         X = check_interactions(self, X, reset=True)
         self._check_before_fit(X)
+        hooks = FitHooks(self, X, y)
         self.weights_ = _item_weights(X, self.regularization)
+        hooks.end_fit()
         return self
 
     def predict(self, X):

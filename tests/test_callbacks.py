@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Binarizer
 
-from sklearn_recvae import RecVAERecommender
+from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.metrics import ranking_scorer
 
@@ -66,6 +67,12 @@ class KeepFitted(Recorder):
     ):
         self.fitted.append(fitted_estimator)
         self.seen.append((X, y))
+
+
+class HandedOn(Recorder):
+    """Goes to the parts of a blend too, as a progress bar does."""
+
+    max_propagation_depth = None
 
 
 class Failing(Recorder):
@@ -177,6 +184,151 @@ def test_fitted_estimator_in_a_second_fit_is_the_second(X):
     estimator.fit(X)
     assert keeper.fitted[0].predict(X).shape == X.shape
     assert keeper.fitted[0].get_feature_names_out().shape == (4,)
+
+
+class Prune(Exception):
+    pass
+
+
+class Logger(Recorder):
+    """Notes the validation score of each iteration; gives up on low ones."""
+
+    def __init__(self, lowest=0, patience=99):
+        super().__init__()
+        self.lowest, self.patience = lowest, patience
+        self.scores, self.estimators = [], []
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        if context.task_name == "iteration":
+            self.scores.append(fitted_estimator.history_["validation_score"][-1])
+            self.estimators.append(fitted_estimator)
+            if len(self.scores) == self.patience and max(self.scores) < self.lowest:
+                raise Prune
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("ema_decay", [0, 0.5])
+def test_fitted_estimator_is_as_if_training_had_stopped(X, ema_decay, again, tmp_path):
+    params = {"learning_rate": 0.05, "ema_decay": ema_decay}
+    logger = Logger()
+    estimator = recommender(**params)
+    if again:  # whose history must not be taken for the new one
+        estimator.fit(X[:, :15], X_val=X[40:, :15])
+    estimator.set_callbacks(logger).fit(X[:40], X_val=X[40:])
+    assert logger.scores == estimator.history_["validation_score"].tolist()
+    for n_iter, fitted in enumerate(logger.estimators, start=1):
+        expected = recommender(**params, max_iter=n_iter).fit(X[:40], X_val=X[40:])
+        assert fitted.n_iter_ == n_iter == len(fitted.history_["kl"])
+        assert fitted.best_iteration_ == expected.best_iteration_
+        assert fitted.score(X[40:]) == fitted.best_score_ == expected.best_score_
+        assert_array_equal(fitted.recommend(X), expected.recommend(X))
+        fitted.save(tmp_path / "file")
+        loaded = RecVAERecommender.load(tmp_path / "file")
+        assert_array_equal(loaded.predict(X), expected.predict(X))
+
+
+def test_fitted_estimator_of_partial_fit(X):
+    logger = Logger()
+    estimator = recommender().fit(X).set_callbacks(logger).partial_fit(X)
+    (fitted,) = logger.estimators
+    assert fitted.n_iter_ == estimator.n_iter_ == 5
+    assert_array_equal(fitted.history_["kl"], estimator.history_["kl"])
+    assert_array_equal(fitted.predict(X), estimator.predict(X))
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_pruning_by_an_exception(X, fitted):
+    estimator = recommender()
+    if fitted:
+        estimator.fit(X)
+    logger = Logger(lowest=2, patience=3)
+    estimator.set_callbacks(logger)
+    before = estimator.__dict__.copy()
+    with pytest.raises(Prune):
+        estimator.fit(X[:40], X_val=X[40:])
+    assert len(logger.scores) == 3
+    assert logger.kinds()[-1] == "teardown"
+    assert estimator.__dict__ == before
+
+
+def blend(*callbacks):
+    part = recommender(max_iter=2).set_callbacks(*callbacks)
+    return BlendedRecommender([("recvae", part), ("ease", EASERecommender())])
+
+
+def names_of_tasks(recorder, kind):
+    return [event[1] for event in recorder.events if event[0] == kind]
+
+
+def test_hooks_of_a_blend(X):
+    alone = blend().fit(X)
+    recorder, of_part, keeper = Recorder(), Recorder(), KeepFitted()
+    estimator = blend(of_part).set_callbacks(recorder, keeper).fit(X)
+    assert_array_equal(estimator.predict(X), alone.predict(X))
+    tasks = ["fit-recvae", "fit-ease", "fit"]
+    assert names_of_tasks(recorder, "end") == tasks
+    assert names_of_tasks(recorder, "begin") == [tasks[-1], *tasks[:-1]]
+    assert recorder.kinds()[0] == "setup"
+    assert recorder.kinds()[-1] == "teardown"
+    assert names_of_tasks(of_part, "end") == ["iteration", "iteration", "fit"]
+    assert_array_equal(keeper.fitted[-1].predict(X), alone.predict(X))
+
+
+def test_callbacks_that_are_handed_on_to_parts(X):
+    recorder = HandedOn()
+    blend().set_callbacks(recorder).fit(X)
+    assert recorder.kinds().count("setup") == recorder.kinds().count("teardown") == 1
+    ends = names_of_tasks(recorder, "end")
+    assert ends == ["iteration", "iteration", "fit", "fit", "fit"]
+    # A part may have one of its own, unless the blend has one too.
+    recorder = HandedOn()
+    blend(recorder).fit(X)
+    assert recorder.kinds().count("teardown") == 1
+    with pytest.raises(TypeError, match="can't have auto-propagated callbacks"):
+        blend(HandedOn()).set_callbacks(HandedOn()).fit(X)
+
+
+def test_callbacks_through_a_pipeline_to_the_parts_of_a_blend(X):
+    recorder = HandedOn()
+    pipeline = make_pipeline("passthrough", blend())
+    pipeline.set_callbacks(recorder).fit(X)
+    assert "iteration" in names_of_tasks(recorder, "end")
+    assert recorder.kinds().count("teardown") == 1
+    assert "_parent_callback_ctx" not in pipeline[-1].__dict__
+
+
+def test_blend_of_fitted_parts_takes_callbacks(X):
+    recorder = HandedOn()
+    parts = [("ease", FrozenEstimator(EASERecommender().fit(X)))]
+    BlendedRecommender(parts).set_callbacks(recorder).fit(X)
+    assert names_of_tasks(recorder, "end") == ["fit-ease", "fit"]
+
+
+def test_blend_whose_callback_fails_is_as_it_was(X):
+    estimator = blend(Failing())
+    recorder = Recorder()
+    estimator.set_callbacks(recorder)
+    with pytest.raises(RuntimeError, match="does not like it"):
+        estimator.fit(X)
+    assert not hasattr(estimator, "estimators_")
+    assert recorder.kinds()[-1] == "teardown"
+
+
+def test_hooks_of_ease(X):
+    recorder, keeper = Recorder(), KeepFitted()
+    estimator = EASERecommender().set_callbacks(recorder, keeper).fit(X)
+    assert recorder.kinds() == ["setup", "begin", "end", "teardown"]
+    assert_array_equal(keeper.fitted[0].predict(X), estimator.predict(X))
+
+
+def test_progress_bar_of_a_blend(X, capsys):
+    pytest.importorskip("rich")
+    bar = callback.ProgressBar(max_propagation_depth=None)
+    blend().set_callbacks(bar).fit(X)
+    output = capsys.readouterr().out
+    assert "BlendedRecommender" in output
+    assert "RecVAERecommender" in output
+    assert drawing_threads() == []
 
 
 def test_callbacks_are_torn_down_when_training_fails(X):
