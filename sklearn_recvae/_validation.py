@@ -17,6 +17,8 @@ class NumberIn(Interval):
 
     def is_satisfied_by(self, val):
         """Whether it is one."""
+        if isinstance(val, np.generic):
+            val = val.item()  # a bound beyond the range of its dtype would be a warning
         return not isinstance(val, bool) and super().is_satisfied_by(val)
 
 

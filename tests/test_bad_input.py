@@ -689,6 +689,15 @@ def test_number_of_new_items_out_of_range(model, n_items):
     assert model.n_features_in_ == N_ITEMS
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_parameters_of_numpy_are_numbers_like_others(dense, dtype):
+    model = recommender(gamma=dtype(0.25), learning_rate=dtype(0.125)).fit(dense)
+    expected = recommender(gamma=0.25, learning_rate=0.125).fit(dense)
+    assert_array_equal(model.predict(dense), expected.predict(dense))
+    with pytest.raises(InvalidParameterError, match="gamma"):
+        recommender(gamma=dtype(np.inf)).fit(dense)
+
+
 def test_all_parameters_are_tried():
     assert set(WRONG) == set(RecVAERecommender().get_params())
 
