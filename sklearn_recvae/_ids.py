@@ -40,7 +40,7 @@ def _number_objects(values, name):
     """Give the different values, and the place of each among them, -1 for gaps."""
     place_of = defaultdict(count().__next__)
     places = _map_values(place_of.__getitem__, values)
-    gaps = [place for value, place in place_of.items() if _is_gap(value)]
+    gaps = [place_of[value] for value in _find_gaps(place_of)]
     places[np.isin(places, gaps)] = -1
     return as_ids(list(place_of), name), places
 
@@ -58,15 +58,17 @@ def _sort(ids, name):
 def append_new(known, values, name):
     """Give the known ids with the new ones behind them, sorted, and the places."""
     ids, places = factorize(values, name)
-    is_new = find_places(ids, known, name) < 0
-    if not len(known) or not is_new.any():
-        known = known if len(known) else ids
-    else:
+    if not len(known):
+        return ids, places
+    places_of_ids = find_places(ids, known, name)
+    is_new = places_of_ids < 0
+    if is_new.any():
         new = ids[is_new].tolist()
         # Today's strings are not yesterday's numbers.
         _sort(np.array([known.tolist()[0], new[0]], dtype=object), name)
+        places_of_ids[is_new] = len(known) + np.arange(len(new))
         known = as_ids(known.tolist() + new, name)
-    return known, find_places(ids, known, name)[places]
+    return known, places_of_ids[places]
 
 
 def find_places(values, ids, name):
@@ -106,15 +108,21 @@ def count_gaps(values):
     """Say how many of the values are missing."""
     if values.dtype.kind in _NUMBERS:
         return np.count_nonzero(values != values)
-    return sum(map(_is_gap, values.tolist()))
+    return len(_find_gaps(values.tolist()))
 
 
-def _is_gap(value):
-    """Whether it is None, NaN, NaT or NA, of which none says that it equals itself."""
-    if value is None:
-        return True
-    same = value == value
-    return not (isinstance(same, bool | np.bool_) and same)
+def _find_gaps(values):
+    """Give None, NaN, NaT and NA, of which none says that it equals itself."""
+    return [
+        value
+        for value in values
+        if type(value) is not str and not _equals_itself(value)
+    ]
+
+
+def _equals_itself(value):
+    same = value is not None and value == value
+    return isinstance(same, bool | np.bool_) and bool(same)
 
 
 def as_ids(ids, name):

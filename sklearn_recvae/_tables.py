@@ -61,7 +61,9 @@ def as_column(column, name):
             f"Column {name!r} has {column.ndim} dimensions, expected 1: a value for "
             "each event."
         )
-    return to_array(column.tolist(), name) if column.dtype == object else column
+    if column.dtype != object:
+        return column
+    return column.astype(_choose_dtype(column.tolist(), name), copy=False)
 
 
 def _as_series(column):
@@ -91,6 +93,12 @@ def to_array(values, name):
     has no such dtype stays Python objects. (`numpy.asarray` makes floats of 1 and
     2**63, strings of 1 and "1", and cuts zeros off the end of strings.)
     """
+    dtype = _choose_dtype(values, name)
+    return np.fromiter(values, dtype=object, count=len(values)).astype(dtype)
+
+
+def _choose_dtype(values, name):
+    """Give the dtype that has all values exactly."""
     types = set(map(type, values))
     for cls in types:
         if issubclass(cls, Iterable) and not issubclass(cls, str | bytes):
@@ -104,21 +112,6 @@ def to_array(values, name):
             f"The values of {name!r} are booleans and numbers, of which True and 1 "
             "would be the same. Convert them first."
         )
-    return np.fromiter(values, dtype=object, count=len(values)).astype(
-        _choose_dtype(kinds, values)
-    )
-
-
-def _kind(cls):
-    if issubclass(cls, _BOOLS):
-        return "bool"
-    if issubclass(cls, int | np.integer):
-        return "int"
-    return "float" if issubclass(cls, _FLOATS) else "other"
-
-
-def _choose_dtype(kinds, values):
-    """Give the dtype that has all values exactly."""
     if kinds == {"bool"}:
         return bool
     if kinds == {"int"}:
@@ -131,6 +124,14 @@ def _choose_dtype(kinds, values):
         whole = (int(value) for value in values if not isinstance(value, _FLOATS))
         return np.float64 if max(map(abs, whole)) <= _LARGEST_EXACT else object
     return np.float64 if kinds <= {"float"} else object
+
+
+def _kind(cls):
+    if issubclass(cls, _BOOLS):
+        return "bool"
+    if issubclass(cls, int | np.integer):
+        return "int"
+    return "float" if issubclass(cls, _FLOATS) else "other"
 
 
 def describe_gaps(name, n_missing):

@@ -503,8 +503,9 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
 def _divide(ids, kept, dropped_before, name):
     """Give the ids that are kept, and all that were ever dropped and are not kept."""
     kept_ids, dropped = ids[kept], ids[~kept]
-    if len(dropped_before):
-        dropped, _ = append_new(dropped_before, dropped, name)
+    if not len(dropped_before):
+        return kept_ids, dropped
+    dropped, _ = append_new(dropped_before, dropped, name)
     return kept_ids, dropped[find_places(dropped, kept_ids, name) < 0]
 
 
