@@ -46,14 +46,12 @@ def as_column(column, name):
     """Turn a column into a 1-D array."""
     if isinstance(column, list | tuple):
         return to_array(column, name)
-    if isinstance(column, np.ndarray):
-        n_missing = np.ma.count_masked(column)
-    else:
-        column = _as_series(column)
-        n_missing = column.null_count() if _is_series(column) else 0
+    column = narwhals.from_native(column, series_only=True, pass_through=True)
+    is_series = isinstance(column, narwhals.Series)
+    n_missing = column.null_count() if is_series else np.ma.count_masked(column)
     if n_missing:
         raise ValueError(describe_gaps(name, n_missing))
-    if _is_series(column):
+    if is_series:
         return _series_to_array(column, name)
     column = np.asarray(column)
     if column.ndim != 1:
@@ -64,15 +62,6 @@ def as_column(column, name):
     if column.dtype != object:
         return column
     return column.astype(_choose_dtype(column.tolist(), name), copy=False)
-
-
-def _as_series(column):
-    """Give a column of a data frame library as narwhals has it, others as they are."""
-    return narwhals.from_native(column, series_only=True, pass_through=True)
-
-
-def _is_series(column):
-    return hasattr(column, "null_count") and hasattr(column, "implementation")
 
 
 def _series_to_array(column, name):
