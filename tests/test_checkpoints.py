@@ -222,12 +222,15 @@ def test_file_that_may_not_be_read(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_forked_process_does_not_keep_the_folder(tmp_path):
     read_end, write_end = os.pipe()
+    is_there, is_here = os.pipe()
     with CheckpointFolder(tmp_path):
         child = os.fork()
         if child == 0:  # lives until the pipe is closed
             os.close(write_end)
+            os.write(is_here, b"1")
             os.read(read_end, 1)
             os._exit(0)
+        os.read(is_there, 1)
         with pytest.raises(ValueError, match="is running"):
             CheckpointFolder(tmp_path).__enter__()
     try:
@@ -236,7 +239,8 @@ def test_forked_process_does_not_keep_the_folder(tmp_path):
     finally:
         os.close(write_end)
         os.waitpid(child, 0)
-        os.close(read_end)
+        for end in (read_end, is_there, is_here):
+            os.close(end)
 
 
 @pytest.mark.parametrize("name", ["000007.checkpoint", ".000007.checkpoint.ab.tmp"])
