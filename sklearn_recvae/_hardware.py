@@ -12,7 +12,7 @@ from sklearn_recvae.kernels import onednn_multiplies
 # A step of fewer multiply-adds runs in one thread. It has many small operations, and
 # after each of them the threads wait for each other without sleeping: little is won
 # where the cores are free, and ten times the time is lost where they are shared.
-SMALL_STEP = 5e8
+SMALL_STEP = 2.5e8
 
 
 def resolve_device(device):
