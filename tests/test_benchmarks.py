@@ -103,8 +103,8 @@ def test_quality(tmp_path, run_script):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (["matrices", "--count", 20], "ValueError"),
-        (["files", "--count", 30], "right digest: "),
+        (["matrices", "--count", 8], "ValueError"),
+        (["files", "--count", 12], "right digest: "),
         (["kills", "--count", 1, "--damage"], "came to its end with the same result"),
         (["interrupts", "--count", 2], "best_score_ is right|not fitted"),
         (["threads", "--seconds", 0.5], "recommend, the right list"),
