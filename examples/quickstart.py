@@ -17,9 +17,8 @@ from sklearn.model_selection import GridSearchCV, KFold
 
 from sklearn_recvae import RecVAERecommender
 from sklearn_recvae.datasets import fetch_movielens, load_movielens, make_interactions
-from sklearn_recvae.metrics import ndcg_at_k
+from sklearn_recvae.metrics import ndcg_at_k, rank_scores
 from sklearn_recvae.model_selection import strong_generalization_split
-from sklearn_recvae.ranking import rank_scores
 
 # For the search, which fits many models.
 SMALL_SETTING = {"latent_dim": 64, "hidden_dim": 200, "max_iter": 25}

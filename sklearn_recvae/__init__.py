@@ -1,8 +1,8 @@
 """RecVAE for top-N recommendation from implicit feedback, the scikit-learn way."""
 
-from sklearn_recvae.blend import BlendedRecommender
-from sklearn_recvae.ease import EASERecommender
-from sklearn_recvae.recommender import RecVAERecommender
+from sklearn_recvae._blend import BlendedRecommender
+from sklearn_recvae._ease import EASERecommender
+from sklearn_recvae._recvae import RecVAERecommender
+from sklearn_recvae._version import __version__ as __version__
 
-__version__ = "0.1.0"
 __all__ = ["BlendedRecommender", "EASERecommender", "RecVAERecommender"]

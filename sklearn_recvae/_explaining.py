@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from sklearn_recvae.interactions import InteractionTensors
-from sklearn_recvae.ranking import block_users
+from sklearn_recvae._batches import InteractionTensors
+from sklearn_recvae._ranking import block_users
 
 # Entries of the rows that are made at a time.
 CHUNK_ENTRIES = 1 << 20

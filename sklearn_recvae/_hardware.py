@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from threadpoolctl import ThreadpoolController
 
-from sklearn_recvae.kernels import onednn_multiplies
+from sklearn_recvae._kernels import onednn_multiplies
 
 # A step of fewer multiply-adds runs in one thread. It has many small operations, and
 # after each of them the threads wait for each other without sleeping: little is won

@@ -4,14 +4,15 @@ import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recvae import inference
+from sklearn_recvae import _inference as inference
+from sklearn_recvae._base import RECOMMEND_CONSTRAINTS, RecommenderMixin
+from sklearn_recvae._batches import InteractionTensors
 from sklearn_recvae._hardware import memory_hint
-from sklearn_recvae._recommending import RECOMMEND_CONSTRAINTS, RecommenderMixin
+from sklearn_recvae._interactions import check_interactions
+from sklearn_recvae._sklearn import validate_params
 from sklearn_recvae._validation import POSITIVE_INT, check_item_indices
-from sklearn_recvae.interactions import InteractionTensors, check_interactions
 
 
 class LatentRecommenderMixin(

@@ -5,11 +5,11 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import Interval
 
 from sklearn_recvae._ids import check_begins_with, check_ids, check_kinds
-from sklearn_recvae.interactions import as_csr
-from sklearn_recvae.model_selection import split_or_check_held_out
+from sklearn_recvae._interactions import as_csr
+from sklearn_recvae._sklearn import Interval
+from sklearn_recvae._splitting import split_or_check_held_out
 
 
 class NumberIn(Interval):
@@ -87,19 +87,6 @@ def scale_weights(weights):
     """
     _, exponent = np.frexp(weights.max())
     return np.ldexp(weights, -exponent)
-
-
-def hold_out_users(X, fraction, rng):
-    """Split the rows of X at random into training and validation users."""
-    n_users = X.shape[0]
-    n_val = max(1, round(fraction * n_users))
-    if n_val >= n_users:
-        raise ValueError(
-            f"Validation holds out {n_val} of {n_users} users, which leaves none to "
-            "train on. Pass more users, or X_val, or do without validation."
-        )
-    order = rng.permutation(n_users)
-    return X[np.sort(order[n_val:])], X[np.sort(order[:n_val])]
 
 
 def check_validation(X_val, y_val):

@@ -4,15 +4,19 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.utils import check_array
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
-from sklearn.utils.validation import _check_sample_weight, _get_feature_names
 
+from sklearn_recvae._interactions import as_csr, check_columns
+from sklearn_recvae._sklearn import (
+    Interval,
+    StrOptions,
+    _check_sample_weight,
+    _get_feature_names,
+    validate_params,
+)
+from sklearn_recvae._splitting import split_or_check_held_out
 from sklearn_recvae._validation import scale_weights
-from sklearn_recvae.interactions import as_csr, check_columns
-from sklearn_recvae.model_selection import split_or_check_held_out
-from sklearn_recvae.ranking import rank_scores
 
-__all__ = ["ndcg_at_k", "ranking_scorer", "recall_at_k"]
+__all__ = ["ndcg_at_k", "rank_scores", "ranking_scorer", "recall_at_k"]
 
 # Memory for the float32 scores of one block of users, in bytes.
 _SCORES_BUDGET = 64 * 2**20
@@ -372,3 +376,73 @@ def _average(values, average, sample_weight):
         )
     weight = scale_weights(weight[evaluated])
     return float(np.average(values[evaluated], weights=weight))
+
+
+@validate_params(
+    {
+        "scores": ["array-like"],
+        "seen": ["array-like", "sparse matrix"],
+        "k": [Interval(Integral, 1, None, closed="left")],
+    },
+    prefer_skip_nested_validation=True,
+)
+def rank_scores(scores, seen, k):
+    """Rank the k best unseen items of each row of a score array.
+
+    Parameters
+    ----------
+    scores : array-like of shape (n_rows, n_items)
+        Real numbers, higher is better. Infinities are ranked as numbers are, but -inf
+        means that the item must not be ranked. Left as it is.
+    seen : {array-like, sparse matrix} of shape (n_rows, n_items)
+        Interactions: items with an entry > 0 must not be ranked.
+    k : int
+        Length of the lists, at least 1; may exceed n_items.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, k)
+        int64 item indices, best first; of equal scores the lower index is first. -1
+        where no item is left.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or if scores are NaN or no real numbers.
+
+    Examples
+    --------
+    >>> from sklearn_recvae.metrics import rank_scores
+    >>> rank_scores([[0.3, 0.9, 0.1], [2, 1, 3]], [[0, 1, 0], [0, 0, 0]], k=2)
+    array([[0, 2],
+           [2, 0]])
+    """
+    import torch  # here, so that the other metrics do without
+
+    from sklearn_recvae._ranking import entries, mask_entries, top_k
+
+    scores = _check_scores(scores)
+    seen = as_csr(seen, name="seen")
+    if scores.shape != seen.shape:
+        raise ValueError(
+            f"scores has shape {scores.shape} and seen has {seen.shape}, expected a "
+            "score for each entry of seen. Pass the same users and items in both."
+        )
+    scores = torch.tensor(scores)
+    mask_entries(scores, *entries(seen, scores.device))
+    return top_k(scores, k)[0].numpy()
+
+
+def _check_scores(scores):
+    """Return the scores as a C-contiguous array of float32 or float64."""
+    scores = check_array(scores, ensure_all_finite=False, input_name="scores")
+    if scores.dtype.kind not in "biuf":
+        raise ValueError(f"scores has dtype {scores.dtype}, expected real numbers.")
+    if np.isnan(scores).any():
+        raise ValueError(
+            "scores contains NaN, expected numbers that can be ranked. Set the scores "
+            "of what must not be ranked to -inf."
+        )
+    # Counts are scores too, but have no -inf to mask with.
+    is_exact = np.can_cast(scores.dtype, np.float32)
+    return np.ascontiguousarray(scores, np.float32 if is_exact else np.float64)

@@ -1,15 +1,14 @@
 """Splits of an interaction matrix: within a user, and between users."""
 
 import copy
-import warnings
 from numbers import Integral, Real
 
 import numpy as np
-from scipy.sparse import csr_array, issparse
 from sklearn.utils import Bunch, check_random_state
-from sklearn.utils._param_validation import Interval, validate_params
 
-from sklearn_recvae.interactions import as_csr
+from sklearn_recvae._interactions import as_csr
+from sklearn_recvae._sklearn import Interval, validate_params
+from sklearn_recvae._splitting import select, select_columns, split_rows_by_hash
 
 __all__ = ["holdout_interactions", "strong_generalization_split"]
 
@@ -74,7 +73,7 @@ def holdout_interactions(X, fraction=0.2, random_state=0):
     >>> bool(np.all((X_fold_in + X_held_out).toarray() == X))
     True
     """
-    return _split_rows_by_hash(as_csr(X, name="X"), fraction, random_state)
+    return split_rows_by_hash(as_csr(X, name="X"), fraction, random_state)
 
 
 @validate_params(
@@ -204,7 +203,7 @@ def strong_generalization_split(X, n_val, n_test, *, fraction=0.2, random_state=
         X, test_users, kept_items, fraction, test_rng, kind="test"
     )
     return Bunch(
-        X_train=_select_columns(X_train, kept_items),
+        X_train=select_columns(X_train, kept_items),
         X_val=X_val,
         y_val=y_val,
         X_test=X_test,
@@ -216,75 +215,9 @@ def strong_generalization_split(X, n_val, n_test, *, fraction=0.2, random_state=
     )
 
 
-def split_or_check_held_out(X, y, *, fraction=0.2, random_state=0):
-    """Give the fold-in and the held-out matrix behind ``score(X, y)``.
-
-    Parameters
-    ----------
-    X : csr_array of shape (n_users, n_items)
-        Interactions as `as_csr` returns them.
-    y : None or {array-like, sparse matrix} of shape (n_users, n_items) or (n_users,)
-        A matrix holds the held-out interactions, X is then the fold-in part. Otherwise
-        each row of X is split; a 1-D `y` is ignored with a warning.
-    fraction : float, default=0.2
-        See :func:`holdout_interactions`; not used where `y` is a matrix.
-    random_state : int, RandomState instance or None, default=0
-        See :func:`holdout_interactions`; not used where `y` is a matrix.
-
-    Returns
-    -------
-    X_fold_in : csr_array of shape (n_users, n_items)
-        Interactions to recommend from.
-    X_held_out : csr_array of shape (n_users, n_items)
-        Interactions to be found; no entry is also in `X_fold_in`.
-
-    Raises
-    ------
-    ValueError
-        If `y` is a matrix of another shape than X, has negative or non-finite entries,
-        or overlaps X.
-
-    Examples
-    --------
-    >>> from scipy.sparse import csr_array
-    >>> from sklearn_recvae.model_selection import split_or_check_held_out
-    >>> X_fold_in, X_held_out = split_or_check_held_out(csr_array([[1, 1, 1]]), None)
-    >>> X_fold_in.nnz, X_held_out.nnz
-    (2, 1)
-    """
-    if y is None:
-        return _split_rows_by_hash(X, fraction, random_state)
-    if (y.ndim if issparse(y) else np.ndim(y)) == 1:
-        warnings.warn(
-            "A 1-D y is ignored: each row of X is split into fold-in and held-out "
-            "interactions instead. Pass y=None, or the held-out matrix of shape "
-            f"{X.shape} as y.",
-            UserWarning,
-            stacklevel=3,
-        )
-        return _split_rows_by_hash(X, fraction, random_state)
-    y = as_csr(y, name="y")
-    if y.shape != X.shape:
-        raise ValueError(
-            f"y has shape {y.shape}, expected {X.shape} as X: y holds the held-out "
-            "interactions of the same users and items. Pass y=None to have each row of "
-            "X split."
-        )
-    # Of the presence, not of the values, whose product could underflow to zero.
-    n_overlapping = (X > 0).multiply(y > 0).nnz
-    if n_overlapping:
-        raise ValueError(
-            f"{n_overlapping} of the {y.nnz} held-out entries of y are also in X: "
-            "those items can never be recommended because they are seen. Expected X "
-            "(fold-in) and y (held-out) to share no entry. Remove them from X, or pass "
-            "y=None to have each row of X split."
-        )
-    return X, y
-
-
 def _split_users(X, users, items, fraction, rng, *, kind):
     """Users with two non-empty halves, their fold-in and their held-out rows."""
-    X_users = _select_columns(X[users], items)
+    X_users = select_columns(X[users], items)
     n_interactions = np.diff(X_users.indptr)
     # Cut, not rounded, as in the published code.
     n_out = (fraction * n_interactions).astype(np.int64)
@@ -293,7 +226,7 @@ def _split_users(X, users, items, fraction, rng, *, kind):
     for begin, n, n_chosen in rows:
         if n_chosen > 0:
             held[begin + rng.choice(n, size=n_chosen, replace=False)] = True
-    fold_in, held_out = _select(X_users, ~held), _select(X_users, held)
+    fold_in, held_out = select(X_users, ~held), select(X_users, held)
     # fraction < 1 leaves an item in the fold-in half wherever one is held out.
     kept = n_out > 0
     if len(users) and not kept.any():
@@ -305,58 +238,3 @@ def _split_users(X, users, items, fraction, rng, *, kind):
             "few interactions."
         )
     return users[kept], fold_in[kept], held_out[kept]
-
-
-def _split_rows_by_hash(X, fraction, random_state):
-    """Split each row of a canonical CSR by a hash of the seed and its own items."""
-    n_interactions = np.diff(X.indptr)
-    n_out = np.rint(fraction * n_interactions).astype(np.int64)
-    n_out = np.where(n_interactions < 2, 0, np.clip(n_out, 1, n_interactions - 1))
-
-    # An array of one, not a scalar: only scalars warn when uint64 wraps around, and
-    # here it is meant to.
-    seed = check_random_state(random_state).randint(2**63 - 1, size=1, dtype=np.int64)
-    item_hash = _mix_bits(X.indices.astype(np.uint64) + _mix_bits(seed.view(np.uint64)))
-    # A sum does not depend on the order of the items; the difference of two running
-    # sums is exact, because both wrap around alike.
-    running_sum = np.concatenate([[np.uint64(0)], np.cumsum(item_hash)])
-    row_hash = running_sum[X.indptr[1:]] - running_sum[X.indptr[:-1]]
-    # Each step is a bijection of the item's index, so no two keys of a row are equal.
-    keys = _mix_bits(item_hash ^ np.repeat(row_hash, n_interactions))
-    return _hold_out_smallest(X, keys, n_out)
-
-
-def _mix_bits(x):
-    """SplitMix64 finaliser: every bit of the result depends on every bit of x."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def _hold_out_smallest(X, keys, n_out):
-    """Move the n_out[u] entries with the smallest keys of each row u to held-out."""
-    n_interactions = np.diff(X.indptr)
-    rows = np.repeat(np.arange(X.shape[0]), n_interactions)
-    order = np.lexsort((keys, rows))
-    # Sorting leaves every row where it was: entry p is number p - indptr[u] of row u.
-    place = np.arange(X.nnz) - np.repeat(X.indptr[:-1], n_interactions)
-    held = np.empty(X.nnz, dtype=bool)
-    held[order] = place < np.repeat(n_out, n_interactions)
-    return _select(X, ~held), _select(X, held)
-
-
-def _select_columns(X, columns):
-    """Copy some columns, in ascending order, in the memory of the entries alone."""
-    places = np.searchsorted(columns, X.indices).astype(X.indices.dtype, copy=False)
-    mask = columns[places.clip(max=len(columns) - 1)] == X.indices
-    selected = _select(X, mask)
-    arrays = selected.data, places[mask], selected.indptr
-    return csr_array(arrays, shape=(X.shape[0], len(columns)))
-
-
-def _select(X, mask):
-    """Copy the entries of X where mask is true."""
-    indptr = np.concatenate([[0], np.cumsum(mask)])[X.indptr]
-    # A wider indptr would make scipy widen the indices too.
-    indptr = indptr.astype(X.indptr.dtype)
-    return csr_array((X.data[mask], X.indices[mask], indptr), shape=X.shape)

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recvae._ids import append_new, check_ids, find_places
+from sklearn_recvae._interactions import NO_ITEM, as_csr
+from sklearn_recvae._sklearn import Interval, StrOptions, _fit_context
 from sklearn_recvae._tables import (
     as_column,
     check_times,
@@ -17,8 +18,6 @@ from sklearn_recvae._tables import (
     make_table,
     read_columns,
 )
-from sklearn_recvae.interactions import as_csr
-from sklearn_recvae.ranking import NO_ITEM
 
 _COUNT = Interval(Integral, 1, None, closed="left")
 _NO_IDS = np.empty(0)

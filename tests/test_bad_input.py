@@ -816,7 +816,7 @@ def test_new_items_that_do_not_fit_into_memory(model, monkeypatch):
     def build(*args, **kwargs):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("sklearn_recvae.recommender.build_recvae", build)
+    monkeypatch.setattr("sklearn_recvae._recvae.build_recvae", build)
     with pytest.raises(MemoryError, match=r"over 1000012 items takes 0.* GB"):
         model.add_items(1_000_000)
     assert model.n_features_in_ == N_ITEMS
@@ -826,11 +826,11 @@ def test_lists_that_do_not_fit_into_memory(model, dense, monkeypatch):
     def fail(*args, **kwargs):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("sklearn_recvae.ranking.np.full", fail)
+    monkeypatch.setattr("sklearn_recvae._ranking.np.full", fail)
     with pytest.raises(MemoryError, match=r"allocate memory Lower k, or ask"):
         model.recommend(dense)
     monkeypatch.undo()
-    monkeypatch.setattr("sklearn_recvae.ranking.torch.full", fail)
+    monkeypatch.setattr("sklearn_recvae._ranking.torch.full", fail)
     with pytest.raises(MemoryError, match=r"allocate memory Lower k, or ask"):
         model.similar_items([0])
 
@@ -842,6 +842,6 @@ def test_prediction_that_does_not_fit_into_memory(monkeypatch):
     def empty(*args, **kwargs):
         raise MemoryError("Unable to allocate 1. TiB for an array.")
 
-    monkeypatch.setattr("sklearn_recvae.inference.np.empty", empty)
+    monkeypatch.setattr("sklearn_recvae._inference.np.empty", empty)
     with pytest.raises(MemoryError, match=r"1\. TiB for an array\. Use recommend"):
         model.predict(X)

@@ -17,11 +17,11 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.utils import estimator_html_repr
 
-from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender, blend
+from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender
+from sklearn_recvae import _blend as blend
 from sklearn_recvae.datasets import make_interactions
-from sklearn_recvae.metrics import ndcg_at_k
+from sklearn_recvae.metrics import ndcg_at_k, rank_scores
 from sklearn_recvae.model_selection import holdout_interactions
-from sklearn_recvae.ranking import rank_scores
 
 X, _, _ = make_interactions(160, 30, n_groups=3, mean_interactions=8, random_state=0)
 X_train, X_val = X[:120], X[120:]
@@ -196,14 +196,14 @@ def test_parts_do_not_see_the_users_held_out():
 @pytest.mark.parametrize("block_bytes", [1, 24 * 2**20])
 def test_blocks_do_not_matter(model, block_bytes, monkeypatch):
     expected = model.predict(X_val), model.recommend(X_val)
-    monkeypatch.setattr("sklearn_recvae.ranking.SCORES_BYTES", block_bytes)
+    monkeypatch.setattr("sklearn_recvae._ranking.SCORES_BYTES", block_bytes)
     np.testing.assert_allclose(model.predict(X_val), expected[0], atol=1e-6)
     np.testing.assert_array_equal(model.recommend(X_val), expected[1])
 
 
 @pytest.mark.parametrize("fitted", [False, True])
 def test_interrupted_fit_leaves_the_blend_as_it_was(fitted, monkeypatch):
-    from sklearn_recvae.training import Trainer
+    from sklearn_recvae._training.trainer import Trainer
 
     model = BlendedRecommender(parts())
     if fitted:
@@ -398,7 +398,7 @@ def test_blend_of_blends(tmp_path):
 def test_all_parts_are_checked_before_the_first_is_fitted(
     part, error, message, monkeypatch
 ):
-    monkeypatch.setattr("sklearn_recvae.ease.available_memory", lambda: 1e6)
+    monkeypatch.setattr("sklearn_recvae._ease.available_memory", lambda: 1e6)
     fits = []
     monkeypatch.setattr(RecVAERecommender, "fit", lambda *args, **kw: fits.append(args))
     model = BlendedRecommender([("recvae", recvae()), ("other", part)])

@@ -14,10 +14,10 @@ from sklearn.model_selection import GridSearchCV
 
 import sklearn_recvae
 from sklearn_recvae import RecVAERecommender
-from sklearn_recvae._checkpoints import KIND, CheckpointFolder
 from sklearn_recvae._files import read_file, write_file
+from sklearn_recvae._training.checkpoints import KIND, CheckpointFolder
+from sklearn_recvae._training.trainer import Trainer
 from sklearn_recvae.datasets import make_interactions
-from sklearn_recvae.training import Trainer
 
 PROJECT = Path(sklearn_recvae.__file__).parents[1]
 X, _, _ = make_interactions(120, 30, random_state=0)
@@ -92,7 +92,9 @@ def test_finished_fit_is_not_run_again(tmp_path, monkeypatch):
     def run_iteration(self):
         raise AssertionError("there is nothing to train")
 
-    monkeypatch.setattr("sklearn_recvae.training.Trainer.run_iteration", run_iteration)
+    monkeypatch.setattr(
+        "sklearn_recvae._training.trainer.Trainer.run_iteration", run_iteration
+    )
     model = recommender().fit(X_train, X_val=X_val, checkpoint=tmp_path)
     np.testing.assert_array_equal(model.predict(X), expected.predict(X))
 
@@ -209,7 +211,7 @@ def test_file_that_may_not_be_read(tmp_path, monkeypatch):
         raise PermissionError("not yours")
 
     folder = CheckpointFolder(tmp_path)
-    monkeypatch.setattr("sklearn_recvae._checkpoints.read_file", refuse)
+    monkeypatch.setattr("sklearn_recvae._training.checkpoints.read_file", refuse)
     with pytest.raises(PermissionError):
         folder.__enter__()
     monkeypatch.undo()

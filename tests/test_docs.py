@@ -60,8 +60,6 @@ def test_api_lists_what_is_public(api_pages, room):
         and (inspect.isclass(member) or inspect.isfunction(member))
         and f"{member.__module__}.".startswith(f"{module.__name__}.")
     }
-    # The cut of held-out items that `score` shares with the metrics.
-    public.discard("sklearn_recvae.model_selection.split_or_check_held_out")
     assert public <= set(api_pages.listed_objects(API))
 
 

@@ -9,10 +9,10 @@ from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, KFold
 
-from sklearn_recvae import EASERecommender, ease
+from sklearn_recvae import EASERecommender
+from sklearn_recvae import _ease as ease
 from sklearn_recvae._hardware import available_memory
-from sklearn_recvae.metrics import ndcg_at_k
-from sklearn_recvae.ranking import rank_scores
+from sklearn_recvae.metrics import ndcg_at_k, rank_scores
 
 
 @pytest.fixture(scope="module")

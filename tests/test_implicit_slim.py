@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from sklearn_recvae import RecVAERecommender
-from sklearn_recvae import implicit_slim as room
+from sklearn_recvae._batches import InteractionTensors
+from sklearn_recvae._interactions import as_csr
+from sklearn_recvae._training import implicit_slim as room
+from sklearn_recvae._training.implicit_slim import implicit_slim
 from sklearn_recvae.datasets import make_interactions
-from sklearn_recvae.implicit_slim import implicit_slim
-from sklearn_recvae.interactions import InteractionTensors, as_csr
 
 N_USERS, N_ITEMS, WIDTH = 80, 25, 6
 X, _, _ = make_interactions(N_USERS, N_ITEMS, mean_interactions=5, random_state=0)

@@ -8,12 +8,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_recvae import RecVAERecommender
-from sklearn_recvae.interactions import (
-    InteractionTensors,
-    as_csr,
-    as_tensor,
-    check_interactions,
-)
+from sklearn_recvae._batches import InteractionTensors, as_tensor
+from sklearn_recvae._interactions import as_csr, check_interactions
 
 CPU = torch.device("cpu")
 # Exact in float32: nothing, ones, counts, and fractions.

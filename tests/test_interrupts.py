@@ -14,12 +14,13 @@ from sklearn_recvae import (
     BlendedRecommender,
     EASERecommender,
     RecVAERecommender,
-    optimizers,
 )
-from sklearn_recvae._state import Progress
+from sklearn_recvae._batches import InteractionTensors
+from sklearn_recvae._interactions import as_csr
+from sklearn_recvae._training import optimizers
+from sklearn_recvae._training.optimizers import InputAdam
+from sklearn_recvae._training.state import Progress
 from sklearn_recvae.datasets import make_interactions
-from sklearn_recvae.interactions import InteractionTensors, as_csr
-from sklearn_recvae.optimizers import InputAdam
 
 
 def interrupt_at(number, functions, action, event="opcode"):
@@ -279,7 +280,7 @@ def test_interrupt_in_the_first_copy_is_a_keyboard_interrupt(monkeypatch):
         raise KeyboardInterrupt
 
     model = RecVAERecommender(2, hidden_dim=3, max_iter=2, random_state=0)
-    monkeypatch.setattr("sklearn_recvae._state.copy.deepcopy", interrupt)
+    monkeypatch.setattr("sklearn_recvae._training.state.copy.deepcopy", interrupt)
     with pytest.raises(KeyboardInterrupt):
         model.fit(X_train, X_val=X_val)
     monkeypatch.undo()

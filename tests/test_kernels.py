@@ -10,8 +10,9 @@ import torch
 
 import sklearn_recvae
 from sklearn_recvae import _hardware
-from sklearn_recvae.interactions import InteractionTensors, as_csr
-from sklearn_recvae.kernels import (
+from sklearn_recvae._batches import InteractionTensors
+from sklearn_recvae._interactions import as_csr
+from sklearn_recvae._kernels import (
     _row_maxima,
     item_sums,
     linear,

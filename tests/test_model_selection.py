@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
+from sklearn_recvae._splitting import split_or_check_held_out
 from sklearn_recvae.datasets import load_movielens
 from sklearn_recvae.model_selection import (
     holdout_interactions,
-    split_or_check_held_out,
     strong_generalization_split,
 )
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 from scipy.special import expit
 
-from sklearn_recvae.interactions import InteractionTensors, as_csr
-from sklearn_recvae.network import build_recvae
+from sklearn_recvae._batches import InteractionTensors
+from sklearn_recvae._interactions import as_csr
+from sklearn_recvae._network import build_recvae
 
 N_ITEMS, HIDDEN, LATENT = 30, 8, 5
 

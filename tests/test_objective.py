@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from sklearn_recvae import objective
+from sklearn_recvae._training import objective
 
 numbers = arrays(np.float64, (3, 4), elements=st.floats(-5, 5))
 

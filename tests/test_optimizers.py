@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_recvae import optimizers
-from sklearn_recvae.interactions import InteractionTensors, as_csr
-from sklearn_recvae.optimizers import InputAdam
+from sklearn_recvae._batches import InteractionTensors
+from sklearn_recvae._interactions import as_csr
+from sklearn_recvae._training import optimizers
+from sklearn_recvae._training.optimizers import InputAdam
 
 N_ITEMS, WIDTH = 60, 5
 LEARNING_RATE = 5e-4  # the default of the estimator

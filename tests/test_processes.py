@@ -23,9 +23,9 @@ from sklearn_recvae import (
     RecVAERecommender,
     _hardware,
 )
+from sklearn_recvae._network import RecVAE, step_work, training_bytes
+from sklearn_recvae._training.trainer import Trainer
 from sklearn_recvae.datasets import make_interactions
-from sklearn_recvae.network import RecVAE, step_work, training_bytes
-from sklearn_recvae.training import Trainer
 
 PROJECT = Path(sklearn_recvae.__file__).parents[1]
 X, _, _ = make_interactions(120, 40, random_state=0)

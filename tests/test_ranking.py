@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_array_equal
 
-from sklearn_recvae.interactions import as_csr
-from sklearn_recvae.ranking import NO_ITEM, mask_entries, rank_scores, top_k
+from sklearn_recvae._interactions import NO_ITEM, as_csr
+from sklearn_recvae._ranking import mask_entries, top_k
+from sklearn_recvae.metrics import rank_scores
 
 # Few different values, so that ties are the rule; -inf is an item that is masked.
 SCORES = hnp.arrays(

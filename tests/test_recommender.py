@@ -18,7 +18,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recvae import RecVAERecommender, ranking
+from sklearn_recvae import RecVAERecommender
+from sklearn_recvae import _ranking as ranking
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.model_selection import holdout_interactions
 
@@ -875,7 +876,9 @@ def test_interrupted_fit_leaves_the_estimator_as_it_was(X, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sklearn_recvae.training.Trainer.run_iteration", interrupt)
+    monkeypatch.setattr(
+        "sklearn_recvae._training.trainer.Trainer.run_iteration", interrupt
+    )
     with pytest.raises(KeyboardInterrupt):
         estimator.fit(X[:, :5])
     assert estimator.__dict__ == before

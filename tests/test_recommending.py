@@ -12,9 +12,9 @@ from sklearn_recvae import (
     BlendedRecommender,
     EASERecommender,
     RecVAERecommender,
-    inference,
-    ranking,
 )
+from sklearn_recvae import _inference as inference
+from sklearn_recvae import _ranking as ranking
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.model_selection import holdout_interactions
 
@@ -172,7 +172,8 @@ def test_products_of_pairs(monkeypatch):
 
 def test_samples_are_of_the_posterior(recvae):
     """Mean and variance of a score over many draws, by the formula."""
-    from sklearn_recvae.interactions import InteractionTensors, as_csr
+    from sklearn_recvae._batches import InteractionTensors
+    from sklearn_recvae._interactions import as_csr
 
     user = as_csr(X[[0]])
     batch = InteractionTensors(user, torch.device("cpu")).batch(torch.tensor([0]))

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from sklearn_recvae._state import (
+from sklearn_recvae._network import build_recvae
+from sklearn_recvae._recvae import RecVAERecommender
+from sklearn_recvae._training.state import (
     RECORD,
     Progress,
     new_training_state,
@@ -9,8 +11,6 @@ from sklearn_recvae._state import (
     state_to_arrays,
 )
 from sklearn_recvae.datasets import make_interactions
-from sklearn_recvae.network import build_recvae
-from sklearn_recvae.recommender import RecVAERecommender
 
 X, _, _ = make_interactions(40, 12, random_state=0)
 

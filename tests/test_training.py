@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_recvae._state import Progress, new_training_state
-from sklearn_recvae.implicit_slim import implicit_slim
-from sklearn_recvae.interactions import InteractionTensors, as_csr
-from sklearn_recvae.network import build_recvae
-from sklearn_recvae.optimizers import InputAdam
-from sklearn_recvae.training import Trainer, auto_batch_size, train
+from sklearn_recvae._batches import InteractionTensors
+from sklearn_recvae._interactions import as_csr
+from sklearn_recvae._network import build_recvae
+from sklearn_recvae._training.implicit_slim import implicit_slim
+from sklearn_recvae._training.optimizers import InputAdam
+from sklearn_recvae._training.state import Progress, new_training_state
+from sklearn_recvae._training.trainer import Trainer, auto_batch_size, train
 
 N_USERS, N_ITEMS, HIDDEN, LATENT = 13, 17, 6, 4
 BATCH_SIZE = 5

@@ -14,8 +14,8 @@ import numpy as np
 from scipy.sparse import load_npz
 
 from sklearn_recvae import RecVAERecommender
+from sklearn_recvae._training.trainer import auto_batch_size
 from sklearn_recvae.model_selection import strong_generalization_split
-from sklearn_recvae.training import auto_batch_size
 
 
 def main():

@@ -11,8 +11,8 @@ import torch
 from ours import precisions, training_iteration
 from timing import time_in_turns
 
+from sklearn_recvae._kernels import product
 from sklearn_recvae.datasets import make_interactions
-from sklearn_recvae.kernels import product
 
 BATCH, LATENT, HIDDEN, N_LAYERS = 500, 200, 600, 5
 N_COPIED = 2**25

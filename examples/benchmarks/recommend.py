@@ -14,10 +14,10 @@ from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 from timing import time_in_turns
 
+from sklearn_recvae._batches import InteractionTensors
+from sklearn_recvae._kernels import product
+from sklearn_recvae._ranking import block_users, mask_entries, top_k
 from sklearn_recvae.datasets import make_interactions
-from sklearn_recvae.interactions import InteractionTensors
-from sklearn_recvae.kernels import product
-from sklearn_recvae.ranking import block_users, mask_entries, top_k
 
 K = 100
 IMPLICIT = "implicit ALS"

@@ -6,7 +6,9 @@ import torch
 from ours import precisions, training_iteration
 from timing import time_in_turns
 
-from sklearn_recvae import kernels, optimizers, training
+from sklearn_recvae import _kernels as kernels
+from sklearn_recvae._training import optimizers
+from sklearn_recvae._training import trainer as training
 from sklearn_recvae.datasets import make_interactions
 
 ALL = "all"

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import fetch_file, get_data_home
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import StrOptions, validate_params
 
+from sklearn_recvae._sklearn import StrOptions, validate_params
 from sklearn_recvae.datasets._published import (
     FILTER_CONSTRAINTS,
     filter_matrix,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import validate_params
 
+from sklearn_recvae._sklearn import validate_params
 from sklearn_recvae.datasets._published import (
     FILTER_CONSTRAINTS,
     compile_lines,

@@ -11,7 +11,8 @@ from zipfile import Path as ZipPath
 
 import numpy as np
 from scipy.sparse import coo_array
-from sklearn.utils._param_validation import Interval
+
+from sklearn_recvae._sklearn import Interval
 
 CHUNK_SIZE = 1 << 20  # bytes, or ids, that are worked on at a time
 # A small zip can hold a line that fills the memory. Published lines are below 1,000.

@@ -1,17 +1,10 @@
 """Masks and top-k: from scores to ranked lists of items, in blocks of users."""
 
-from numbers import Integral
-
 import numpy as np
 import torch
-from sklearn.utils import check_array
-from sklearn.utils._param_validation import Interval, validate_params
 
 from sklearn_recvae._hardware import keep_freed_memory, memory_hint
-from sklearn_recvae.interactions import as_csr
-
-# Filler where a list has fewer items than asked for.
-NO_ITEM = -1
+from sklearn_recvae._interactions import NO_ITEM
 
 # Groups of columns for each rank that is asked for: more leave fewer candidates. Few
 # groups are long ones, over which a maximum is slow.
@@ -116,72 +109,6 @@ def _entries_from(scores, threshold):
     return rows, positions - rows * n_items
 
 
-@validate_params(
-    {
-        "scores": ["array-like"],
-        "seen": ["array-like", "sparse matrix"],
-        "k": [Interval(Integral, 1, None, closed="left")],
-    },
-    prefer_skip_nested_validation=True,
-)
-def rank_scores(scores, seen, k):
-    """Rank the k best unseen items of each row of a score array.
-
-    Parameters
-    ----------
-    scores : array-like of shape (n_rows, n_items)
-        Real numbers, higher is better. Infinities are ranked as numbers are, but -inf
-        means that the item must not be ranked. Left as it is.
-    seen : {array-like, sparse matrix} of shape (n_rows, n_items)
-        Interactions: items with an entry > 0 must not be ranked.
-    k : int
-        Length of the lists, at least 1; may exceed n_items.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, k)
-        int64 item indices, best first; of equal scores the lower index is first. -1
-        where no item is left.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ, or if scores are NaN or no real numbers.
-
-    Examples
-    --------
-    >>> from sklearn_recvae.ranking import rank_scores
-    >>> rank_scores([[0.3, 0.9, 0.1], [2, 1, 3]], [[0, 1, 0], [0, 0, 0]], k=2)
-    array([[0, 2],
-           [2, 0]])
-    """
-    scores = _check_scores(scores)
-    seen = as_csr(seen, name="seen")
-    if scores.shape != seen.shape:
-        raise ValueError(
-            f"scores has shape {scores.shape} and seen has {seen.shape}, expected a "
-            "score for each entry of seen. Pass the same users and items in both."
-        )
-    scores = torch.tensor(scores)
-    mask_entries(scores, *_entries(seen, scores.device))
-    return top_k(scores, k)[0].numpy()
-
-
-def _check_scores(scores):
-    """Return the scores as a C-contiguous array of float32 or float64."""
-    scores = check_array(scores, ensure_all_finite=False, input_name="scores")
-    if scores.dtype.kind not in "biuf":
-        raise ValueError(f"scores has dtype {scores.dtype}, expected real numbers.")
-    if np.isnan(scores).any():
-        raise ValueError(
-            "scores contains NaN, expected numbers that can be ranked. Set the scores "
-            "of what must not be ranked to -inf."
-        )
-    # Counts are scores too, but have no -inf to mask with.
-    is_exact = np.can_cast(scores.dtype, np.float32)
-    return np.ascontiguousarray(scores, np.float32 if is_exact else np.float64)
-
-
 @torch.inference_mode()
 def rank(score, X, k, *, exclude_seen=True, candidates=None, excluded=None):
     """Rank the k best items of each user.
@@ -224,7 +151,7 @@ def rank(score, X, k, *, exclude_seen=True, candidates=None, excluded=None):
         scores = score(batch)  # (block, n_candidates)
         pairs = [(batch.rows, batch.items)] if exclude_seen else []
         if excluded is not None:
-            pairs.append(_entries(excluded[block], X.device))
+            pairs.append(entries(excluded[block], X.device))
         for rows, items in pairs:
             if candidates is not None:
                 items = place[items]
@@ -266,7 +193,7 @@ def rank_pairs(score_pairs, X, k, pairs):
         width = int(counts.max())
         if width == 0:
             continue
-        rows, items = _entries(pairs[block], X.device)
+        rows, items = entries(pairs[block], X.device)
         starts = (counts.cumsum(0) - counts).to(X.device)
         places = torch.arange(len(rows), device=X.device) - starts[rows]
         candidates = torch.zeros(
@@ -291,7 +218,7 @@ def _no_items(n_users, k):
     return items, np.full((n_users, k), -np.inf, dtype=np.float32)
 
 
-def _entries(X, device):
+def entries(X, device):
     """Give rows and columns of the entries of a matrix as tensors."""
     X = X.tocoo()
     return (torch.tensor(c, dtype=torch.int64, device=device) for c in (X.row, X.col))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from sklearn_recvae._files import check_arrays, check_finite
-from sklearn_recvae.optimizers import InputAdam
+from sklearn_recvae._training.optimizers import InputAdam
 
 # What is recorded of each iteration.
 RECORD = ("likelihood", "kl", "validation_score", "seconds")

@@ -25,8 +25,8 @@ from runs import (
 )
 
 from sklearn_recvae import RecVAERecommender
+from sklearn_recvae._training.trainer import auto_batch_size
 from sklearn_recvae.model_selection import strong_generalization_split
-from sklearn_recvae.training import auto_batch_size
 
 METRIC = "NDCG@100"
 # The defaults are among them; that of the batch size is added for each data set.

@@ -10,18 +10,17 @@ from types import NoneType
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recvae import inference
-from sklearn_recvae._callbacks import (
-    CallbackSupportMixin,
-    IterationHooks,
-    with_callbacks,
+from sklearn_recvae import _inference as inference
+from sklearn_recvae._base import (
+    FitInterrupted,
+    mean_ndcg,
+    unchanged_on_error,
 )
-from sklearn_recvae._checkpoints import CheckpointFolder, NoCheckpoints
+from sklearn_recvae._batches import InteractionTensors
 from sklearn_recvae._files import check_arrays, check_fields
 from sklearn_recvae._hardware import (
     call_with_threads,
@@ -30,14 +29,27 @@ from sklearn_recvae._hardware import (
     resolve_matmul_dtype,
 )
 from sklearn_recvae._ids import check_begins_with, check_item_ids
+from sklearn_recvae._interactions import check_columns, check_interactions
 from sklearn_recvae._latent import LatentRecommenderMixin
-from sklearn_recvae._recommending import (
-    FitInterrupted,
-    mean_ndcg,
-    unchanged_on_error,
+from sklearn_recvae._network import (
+    build_recvae,
+    rebuild_recvae,
+    step_work,
+    training_bytes,
 )
 from sklearn_recvae._saving import as_json
-from sklearn_recvae._state import (
+from sklearn_recvae._sklearn import (
+    CallbackSupportMixin,
+    Interval,
+    StrOptions,
+    _fit_context,
+    validate_params,
+    with_callbacks,
+)
+from sklearn_recvae._splitting import hold_out_users
+from sklearn_recvae._training.callbacks import IterationHooks
+from sklearn_recvae._training.checkpoints import CheckpointFolder, NoCheckpoints
+from sklearn_recvae._training.state import (
     Progress,
     add_item_rows,
     as_records,
@@ -48,6 +60,7 @@ from sklearn_recvae._state import (
     state_to_arrays,
     with_prefix,
 )
+from sklearn_recvae._training.trainer import Trainer, auto_batch_size, train
 from sklearn_recvae._validation import (
     COUNT,
     NON_NEGATIVE,
@@ -59,20 +72,7 @@ from sklearn_recvae._validation import (
     check_new_items,
     check_prior_weights,
     check_validation,
-    hold_out_users,
 )
-from sklearn_recvae.interactions import (
-    InteractionTensors,
-    check_columns,
-    check_interactions,
-)
-from sklearn_recvae.network import (
-    build_recvae,
-    rebuild_recvae,
-    step_work,
-    training_bytes,
-)
-from sklearn_recvae.training import Trainer, auto_batch_size, train
 
 
 class RecVAERecommender(LatentRecommenderMixin, CallbackSupportMixin, BaseEstimator):

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import sklearn_recvae
 from sklearn_recvae._files import check_fields, read_file, write_file
 from sklearn_recvae._saving import as_json
-from sklearn_recvae._state import restore_training, state_to_arrays
+from sklearn_recvae._training.state import restore_training, state_to_arrays
+from sklearn_recvae._version import __version__
 
 KIND = "checkpoint"
 N_KEPT = 2
@@ -266,7 +266,7 @@ def make_fingerprint(estimator, seed, matrices, module, matmul_dtype):
         "precision": str(matmul_dtype),
         "threads": str(torch.get_num_threads()),
         "version of torch": str(torch.__version__),
-        "version of sklearn_recvae": sklearn_recvae.__version__,
+        "version of sklearn_recvae": __version__,
     }
 
 

@@ -2,23 +2,29 @@
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils._param_validation import validate_params
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recvae._callbacks import CallbackSupportMixin, FitHooks, with_callbacks
+from sklearn_recvae._base import RecommenderMixin, unchanged_on_error
+from sklearn_recvae._batches import as_tensor
 from sklearn_recvae._files import check_arrays, check_fields, check_finite
 from sklearn_recvae._hardware import available_memory
-from sklearn_recvae._recommending import RecommenderMixin, unchanged_on_error
+from sklearn_recvae._interactions import check_interactions
+from sklearn_recvae._kernels import weighted_row_sums
+from sklearn_recvae._ranking import mask_entries, top_k
+from sklearn_recvae._sklearn import (
+    CallbackSupportMixin,
+    _fit_context,
+    validate_params,
+    with_callbacks,
+)
+from sklearn_recvae._training.callbacks import FitHooks
 from sklearn_recvae._validation import (
     POSITIVE,
     POSITIVE_INT,
     check_has_interactions,
     check_item_indices,
 )
-from sklearn_recvae.interactions import as_tensor, check_interactions
-from sklearn_recvae.kernels import weighted_row_sums
-from sklearn_recvae.ranking import mask_entries, top_k
 
 # Memory for what is computed of a few rows at a time, in bytes.
 BLOCK_BYTES = 64 * 2**20

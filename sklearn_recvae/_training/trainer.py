@@ -10,10 +10,10 @@ from time import perf_counter
 
 import torch
 
-from sklearn_recvae import objective
 from sklearn_recvae._hardware import keep_freed_memory
-from sklearn_recvae.implicit_slim import implicit_slim
-from sklearn_recvae.kernels import mean_log_likelihood
+from sklearn_recvae._kernels import mean_log_likelihood
+from sklearn_recvae._training import objective
+from sklearn_recvae._training.implicit_slim import implicit_slim
 
 # Users encoded at once where nothing is trained.
 ENCODE_BATCH_SIZE = 1024

@@ -6,7 +6,7 @@ q(z | x) = N(mean, diag(exp(log_variance)))::
     objective(x) = sum_i x_i log pi_i(z) - weight(x) (log q(z | x) - log p(z | x))
 
 where p is the composite prior and weight(x) = gamma n. The likelihood, with pi of
-equation 8 of the paper, is `sklearn_recvae.kernels.mean_log_likelihood`.
+equation 8 of the paper, is `sklearn_recvae._kernels.mean_log_likelihood`.
 
 References
 ----------

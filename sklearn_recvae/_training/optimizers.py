@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.optim.adam import adam
 
-from sklearn_recvae.kernels import item_sums, weighted_row_sums
+from sklearn_recvae._kernels import item_sums, weighted_row_sums
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # the defaults of torch.optim.Adam
 

@@ -1,21 +1,7 @@
-"""What is told of a fit: a printed line an iteration, and scikit-learn's callbacks.
-
-scikit-learn has callbacks from 1.9 on; before that the names below do nothing.
-"""
+"""What is told of a fit: a printed line an iteration, and scikit-learn's callbacks."""
 
 import copy
 from contextlib import contextmanager, nullcontext
-
-try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:
-
-    class CallbackSupportMixin:
-        """Stands in where scikit-learn has no callbacks."""
-
-    def with_callbacks(method):
-        """Return the method as it is."""
-        return method
 
 
 class FitHooks:

@@ -4,26 +4,27 @@ import functools
 
 import numpy as np
 import torch
-from sklearn.utils._param_validation import validate_params
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
+from sklearn_recvae._batches import InteractionTensors
 from sklearn_recvae._explaining import leave_one_out
-from sklearn_recvae._saving import load_estimator, save_estimator
-from sklearn_recvae._validation import (
-    POSITIVE_INT,
-    check_candidates,
-    check_items_of_users,
-)
-from sklearn_recvae.interactions import (
-    InteractionTensors,
+from sklearn_recvae._interactions import (
+    NO_ITEM,
     check_columns,
     check_interactions,
     keep_columns,
     remove_pairs,
 )
+from sklearn_recvae._ranking import block_users, rank, rank_entries, rank_pairs
+from sklearn_recvae._saving import load_estimator, save_estimator
+from sklearn_recvae._sklearn import _check_sample_weight, validate_params
+from sklearn_recvae._splitting import split_or_check_held_out
+from sklearn_recvae._validation import (
+    POSITIVE_INT,
+    check_candidates,
+    check_items_of_users,
+)
 from sklearn_recvae.metrics import ndcg_at_k
-from sklearn_recvae.model_selection import split_or_check_held_out
-from sklearn_recvae.ranking import NO_ITEM, block_users, rank, rank_entries, rank_pairs
 
 # Length of the lists behind `score` and the validation score, as in the paper.
 SCORE_K = 100
@@ -90,7 +91,7 @@ class RecommenderMixin:
     """Mixin for estimators that give each user a score for each item.
 
     They have a method ``_scorer(candidates, rng)``, which gives the argument `score` of
-    `sklearn_recvae.ranking.rank`, and a property `_device`, where it wants batches;
+    `sklearn_recvae._ranking.rank`, and a property `_device`, where it wants batches;
     ``_check_before_fit(X)``, which raises the errors of `fit` that a canonical matrix
     and the parameters are enough for, once each of these is in its range; and
     ``_get_fitted()`` and ``_set_fitted(attributes, arrays)`` for files.

@@ -24,9 +24,8 @@ from sklearn.utils import Bunch
 
 import sklearn_recvae
 from sklearn_recvae.datasets import load_movielens
-from sklearn_recvae.metrics import ndcg_at_k, recall_at_k
+from sklearn_recvae.metrics import ndcg_at_k, rank_scores, recall_at_k
 from sklearn_recvae.model_selection import strong_generalization_split
-from sklearn_recvae.ranking import rank_scores
 
 N_RANKS = 100
 SPLIT_SEED = 98765  # of the published split

@@ -8,37 +8,39 @@ from types import NoneType
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, _fit_context, clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import FeatureUnion
 from sklearn.utils import Bunch, check_array, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from sklearn_recvae._callbacks import CallbackSupportMixin, FitHooks, with_callbacks
-from sklearn_recvae._files import check_fields
-from sklearn_recvae._recommending import (
+from sklearn_recvae._base import (
     SCORE_K,
     FitInterrupted,
     RecommenderMixin,
     unchanged_on_error,
 )
+from sklearn_recvae._batches import Batch, InteractionTensors
+from sklearn_recvae._files import check_fields
+from sklearn_recvae._interactions import check_columns, check_interactions
+from sklearn_recvae._ranking import block_users, mask_entries, top_k
 from sklearn_recvae._saving import put_together, take_apart
+from sklearn_recvae._sklearn import (
+    CallbackSupportMixin,
+    Interval,
+    StrOptions,
+    _BaseComposition,
+    _fit_context,
+    with_callbacks,
+)
+from sklearn_recvae._splitting import hold_out_users
+from sklearn_recvae._training.callbacks import FitHooks
 from sklearn_recvae._validation import (
     check_has_interactions,
     check_validation,
-    hold_out_users,
     scale_weights,
 )
-from sklearn_recvae.interactions import (
-    Batch,
-    InteractionTensors,
-    check_columns,
-    check_interactions,
-)
 from sklearn_recvae.metrics import ndcg_at_k
-from sklearn_recvae.ranking import block_users, mask_entries, top_k
 
 # Weights that are tried are multiples of one part of so many.
 N_STEPS = 10

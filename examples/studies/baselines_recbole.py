@@ -28,8 +28,8 @@ from recbole.trainer import Trainer
 from recbole.utils import get_model, init_seed
 from runs import N_RANKS, rank_by_scores, stack_all_users
 
+from sklearn_recvae._training.trainer import auto_batch_size
 from sklearn_recvae.metrics import ndcg_at_k
-from sklearn_recvae.training import auto_batch_size
 
 MAX_EPOCHS = 100
 N_CRITIC_EPOCHS = 20  # of RaCT's critic alone, between the other two stages

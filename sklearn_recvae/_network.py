@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sklearn_recvae._files import check_arrays, check_finite
-from sklearn_recvae.kernels import linear, weighted_row_sums
+from sklearn_recvae._kernels import linear, weighted_row_sums
 
 LAYER_NORM_EPS = 0.1
 

@@ -9,8 +9,8 @@ import warnings
 import numpy as np
 import torch
 
-from sklearn_recvae.kernels import product
-from sklearn_recvae.ranking import (
+from sklearn_recvae._kernels import product
+from sklearn_recvae._ranking import (
     MAX_BLOCK_USERS,
     SCORES_BYTES,
     block_users,

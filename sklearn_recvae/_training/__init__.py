@@ -1,0 +1,1 @@
+"""Training: a matrix and a network go in, the trained network comes out."""
