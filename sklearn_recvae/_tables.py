@@ -124,6 +124,7 @@ def _kind(cls):
 
 
 def describe_gaps(name, n_missing):
+    """Return the message about a column with missing values."""
     return (
         f"Column {name!r} has {n_missing} missing values, expected none. Drop these "
         "events first."

@@ -1,6 +1,9 @@
+"""Every docstring is complete, and what users call has an example."""
+
 import importlib
 import inspect
 import pkgutil
+import re
 
 import pytest
 
@@ -63,8 +66,8 @@ def public_objects():
     """Names of modules, and of their public classes, functions and methods."""
     for module_name in MODULES:
         module = importlib.import_module(module_name)
-        if not hasattr(module, "__path__"):  # numpydoc wants a definition in the file
-            yield module.__name__
+        if re.search(r"^ *(def|class) ", inspect.getsource(module), re.MULTILINE):
+            yield module.__name__  # numpydoc fails where a file defines nothing
         for name, member in vars(module).items():
             written_here = inspect.isclass(member) or inspect.isroutine(member)
             if name.startswith("_") or not written_here:
