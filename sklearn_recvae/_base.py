@@ -1,6 +1,7 @@
 """What all recommenders share: `recommend`, and `score` as scikit-learn knows it."""
 
 import functools
+from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
@@ -87,15 +88,51 @@ def _publish(working, before, estimator):
         estimator.__dict__.pop(name, None)
 
 
-class RecommenderMixin:
-    """Mixin for estimators that give each user a score for each item.
+class RecommenderMixin(ABC):
+    """Mixin for estimators that give each user a score for each item."""
 
-    They have a method ``_scorer(candidates, rng)``, which gives the argument `score` of
-    `sklearn_recvae._ranking.rank`, and a property `_device`, where it wants batches;
-    ``_check_before_fit(X)``, which raises the errors of `fit` that a canonical matrix
-    and the parameters are enough for, once each of these is in its range; and
-    ``_get_fitted()`` and ``_set_fitted(attributes, arrays)`` for files.
-    """
+    @abstractmethod
+    def _item_scores(self):
+        """Give the `ItemScores` of the fitted estimator."""
+
+    @abstractmethod
+    def _check_before_fit(self, X):
+        """Raise the errors of `fit` that are found before anything is computed.
+
+        Parameters
+        ----------
+        X : csr_array of shape (n_users, n_items)
+            Canonical. The parameters are each in its range already.
+        """
+
+    @abstractmethod
+    def _get_fitted(self):
+        """Give what goes into a file, beside parameters and names of columns.
+
+        Returns
+        -------
+        attributes : dict
+            What JSON can hold.
+        arrays : dict of ndarray
+            All else.
+        """
+
+    @abstractmethod
+    def _set_fitted(self, attributes, arrays):
+        """Take over what `_get_fitted` gave, from a file that may be damaged.
+
+        Parameters
+        ----------
+        attributes : dict
+            What JSON can hold.
+        arrays : dict of ndarray
+            All else.
+
+        Raises
+        ------
+        ValueError
+            If these make no fitted estimator with these parameters.
+        """
 
     @validate_params(RECOMMEND_CONSTRAINTS, prefer_skip_nested_validation=True)
     def recommend(
@@ -144,18 +181,20 @@ sparse matrix} of shape (n_users, n_items), default=None
             If X does not fit the model, a matrix does not fit X or names its columns
             differently, `k` is not positive, or an item index is out of range.
         """
-        recommended, scores = self._recommend(X, k, exclude_seen, items, exclude_items)
+        check_is_fitted(self)
+        recommended, scores = self._recommend(
+            self._item_scores(), X, k, exclude_seen, items, exclude_items
+        )
         return (recommended, scores) if return_scores else recommended
 
-    def _recommend(self, X, k, exclude_seen, items, exclude_items, rng=None):
-        check_is_fitted(self)
+    def _recommend(self, scores, X, k, exclude_seen, items, exclude_items):
         check_columns(self, X, {"items": items, "exclude_items": exclude_items})
         X = check_interactions(self, X, reset=False)
         candidates, allowed, excluded = check_candidates(items, exclude_items, X.shape)
-        tensors = InteractionTensors(X, self._device)
+        tensors = InteractionTensors(X, scores.device)
         if allowed is None:
             return rank(
-                self._scorer(candidates, rng),
+                scores,
                 tensors,
                 k,
                 exclude_seen=exclude_seen,
@@ -168,21 +207,16 @@ sparse matrix} of shape (n_users, n_items), default=None
             allowed = remove_pairs(allowed, excluded)
         if candidates is not None:
             allowed = keep_columns(allowed, candidates)
-        return rank_pairs(self._pair_scorer(rng), tensors, k, allowed)
+        return rank_pairs(scores, tensors, k, allowed)
 
     @torch.inference_mode()
     def _score_all_items(self, X):
         """Give the scores (n_users, n_items), nothing masked."""
         check_is_fitted(self)
-        X = InteractionTensors(check_interactions(self, X, reset=False), self._device)
-        score = self._scorer(None, None)
-        blocks = X.batches(block_users(X.shape[1]))
-        return torch.cat([score(batch) for _, batch in blocks]).cpu().numpy()
-
-    def _pair_scorer(self, rng):
-        """Give the argument `score_pairs` of `rank_pairs`."""
-        score = self._scorer(None, rng)
-        return lambda batch, items: score(batch).gather(1, items)
+        X = check_interactions(self, X, reset=False)
+        scores = self._item_scores()
+        batches = InteractionTensors(X, scores.device).batches(block_users(X.shape[1]))
+        return torch.cat([scores.all(batch) for _, batch in batches]).cpu().numpy()
 
     @validate_params(
         {
@@ -196,7 +230,7 @@ sparse matrix} of shape (n_users, n_items), default=None
         """Rank the items of each row by how much they raise the score of an item.
 
         Each interaction is left out in turn, and the score computed anew. The score is
-        the log-probability of the item for RecVAE, and what `predict` gives for EASE.
+        what `predict` gives, or its logarithm where that is a probability.
 
         Parameters
         ----------
@@ -229,9 +263,7 @@ sparse matrix} of shape (n_users, n_items), default=None
         X = check_interactions(self, X, reset=False)
         items = check_items_of_users(items, X.shape)
         targets = items.reshape(len(items), -1)
-        effects = leave_one_out(
-            self._explained_scorer(), X, targets.clip(0), self._device
-        )
+        effects = leave_one_out(self._item_scores(), X, targets.clip(0))
         reasons = np.full((*targets.shape, k), NO_ITEM, dtype=np.int64)
         scores = np.full(reasons.shape, -np.inf, dtype=np.float32)
         for place, column in enumerate(effects.T):
@@ -240,10 +272,6 @@ sparse matrix} of shape (n_users, n_items), default=None
         shape = (*items.shape, k)
         reasons, scores = reasons.reshape(shape), scores.reshape(shape)
         return (reasons, scores) if return_scores else reasons
-
-    def _explained_scorer(self):
-        """Give the argument `score_pairs` of `leave_one_out`."""
-        return self._pair_scorer(None)
 
     def score(self, X, y=None, *, sample_weight=None):
         """Compute the mean NDCG@100 of recommendations for held-out interactions.
@@ -278,8 +306,9 @@ sparse matrix} of shape (n_users, n_items), default=None
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         fold_in, held_out = split_or_check_held_out(X, y)
-        fold_in = InteractionTensors(fold_in, self._device)
-        return mean_ndcg(self._scorer(None, None), fold_in, held_out, sample_weight)
+        scores = self._item_scores()
+        fold_in = InteractionTensors(fold_in, scores.device)
+        return mean_ndcg(scores, fold_in, held_out, sample_weight)
 
     def save(self, path):
         """Save the fitted estimator to a file, from which :meth:`load` makes it anew.
@@ -338,7 +367,7 @@ sparse matrix} of shape (n_users, n_items), default=None
         return tags
 
 
-def mean_ndcg(score, fold_in, held_out, sample_weight=None):
-    """Mean NDCG@100 over users; `score` and `fold_in` are as in `rank`."""
-    ranked, _ = rank(score, fold_in, SCORE_K)
+def mean_ndcg(scores, fold_in, held_out, sample_weight=None):
+    """Mean NDCG@100 over users; `scores` and `fold_in` are as in `rank`."""
+    ranked, _ = rank(scores, fold_in, SCORE_K)
     return ndcg_at_k(held_out, ranked, SCORE_K, sample_weight=sample_weight)

@@ -25,6 +25,7 @@ from sklearn_recvae._files import check_fields
 from sklearn_recvae._interactions import check_columns, check_interactions
 from sklearn_recvae._ranking import block_users, mask_entries, top_k
 from sklearn_recvae._saving import put_together, take_apart
+from sklearn_recvae._scores import ItemScores
 from sklearn_recvae._sklearn import (
     CallbackSupportMixin,
     Interval,
@@ -194,7 +195,7 @@ default=None
         self.weights_, self.best_score_ = weights, None
         if weights is None:
             grid = _simplex(len(parts))
-            scores = _validate(self._part_scorers(), grid, fold_in, held_out)
+            scores = _validate(self._scores_of_parts(), grid, fold_in, held_out)
             self.weights_, self.best_score_ = grid[scores.argmax()], float(scores.max())
         hooks.end_fit()
         return self
@@ -308,10 +309,6 @@ default=None
         weights = scale_weights(weights)
         return weights / weights.sum()
 
-    @property
-    def _device(self):
-        return torch.device("cpu")
-
     def _get_fitted(self):
         names, parameters = self._check_parts()
         self._check_same_parts(names, parameters)
@@ -390,21 +387,12 @@ default=None
         # The parts stand beside each other in a diagram, as in scikit-learn's union.
         return FeatureUnion(self.estimators)._sk_visual_block_()
 
-    def _part_scorers(self):
+    def _scores_of_parts(self):
         self._check_catalogue()  # a frozen part may have been changed by its owner
-        return [_standardized_scorer(part) for part in self.estimators_]
+        return [StandardizedScores(part._item_scores()) for part in self.estimators_]
 
-    def _scorer(self, candidates, rng):
-        scorers, weights = self._part_scorers(), self.weights_.tolist()
-        if candidates is not None:
-            candidates = torch.from_numpy(candidates)
-
-        def score(batch):
-            scores = _weigh([scorer(batch) for scorer in scorers], weights)
-            # Whatever the candidates are, a score is standardised over all items.
-            return scores if candidates is None else scores[:, candidates]
-
-        return score
+    def _item_scores(self):
+        return BlendedScores(self._scores_of_parts(), self.weights_.tolist())
 
 
 def _thawed(part):
@@ -464,16 +452,50 @@ def _fit_part(hooks, name, part, X, fold_in, held_out):
         raise KeyboardInterrupt from error
 
 
-def _standardized_scorer(part):
-    """Return a function from a `Batch` to standardised scores of all items."""
-    score, device = part._scorer(None, None), part._device
+class StandardizedScores(ItemScores):
+    """Scores with mean 0 and variance 1 over what a user does not have.
 
-    def standardized(batch):
-        scores = score(Batch(*(tensor.to(device) for tensor in batch))).cpu()
+    Parameters
+    ----------
+    scores : ItemScores
+        Of a part. Batches are brought to its device.
+    """
+
+    def __init__(self, scores):
+        self.n_items = scores.n_items
+        self._scores = scores
+
+    def all(self, batch):
+        """See `ItemScores`."""
+        device = self._scores.device
+        scores = self._scores.all(Batch(*(tensor.to(device) for tensor in batch))).cpu()
         standardize(scores, batch.rows, batch.items)
         return scores
 
-    return standardized
+
+class BlendedScores(ItemScores):
+    """A weighted sum of scores; of all items, whichever are candidates.
+
+    Parameters
+    ----------
+    parts : list of ItemScores
+        At least one, of the same items.
+    weights : list of float
+        One for each part.
+    """
+
+    def __init__(self, parts, weights):
+        self.n_items = parts[0].n_items
+        self._parts = parts
+        self._weights = weights
+
+    def all(self, batch):
+        """See `ItemScores`."""
+        first, *others = (part.all(batch) for part in self._parts)
+        first *= self._weights[0]
+        for scores, weight in zip(others, self._weights[1:], strict=True):
+            first.add_(scores, alpha=weight)
+        return first
 
 
 def standardize(scores, rows, items):
@@ -517,15 +539,6 @@ def _standardize(scores, rows, items):
     scores /= deviations.where(deviations > 0, 1.0)[:, None]
 
 
-def _weigh(parts, weights):
-    """Sum the scores of the parts, which may be overwritten, by their weights."""
-    first, *others = parts
-    first *= weights[0]
-    for scores, weight in zip(others, weights[1:], strict=True):
-        first.add_(scores, alpha=weight)
-    return first
-
-
 def _simplex(n_parts):
     """List all weights that are multiples of one tenth with sum 1."""
     # Bars between the steps part them: a part has those between two bars.
@@ -537,12 +550,12 @@ def _simplex(n_parts):
 
 
 @torch.inference_mode()
-def _validate(scorers, grid, fold_in, held_out):
+def _validate(parts, grid, fold_in, held_out):
     """Compute the validation NDCG@100 of each row of weights in the grid."""
     X = InteractionTensors(fold_in, torch.device("cpu"))
     sums, n_users = np.zeros(len(grid)), 0
     for users, batch in X.batches(block_users(X.shape[1])):
-        of_parts = torch.stack([scorer(batch) for scorer in scorers])
+        of_parts = torch.stack([part.all(batch) for part in parts])
         relevant = held_out[users.numpy()]
         for place, weights in enumerate(grid):
             scores = torch.tensordot(

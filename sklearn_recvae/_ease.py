@@ -12,6 +12,7 @@ from sklearn_recvae._hardware import available_memory
 from sklearn_recvae._interactions import check_interactions
 from sklearn_recvae._kernels import weighted_row_sums
 from sklearn_recvae._ranking import mask_entries, top_k
+from sklearn_recvae._scores import ItemScores
 from sklearn_recvae._sklearn import (
     CallbackSupportMixin,
     _fit_context,
@@ -182,10 +183,6 @@ class EASERecommender(RecommenderMixin, CallbackSupportMixin, BaseEstimator):
         check_has_interactions(X)
         _check_memory(X.shape[1])
 
-    @property
-    def _device(self):
-        return torch.device("cpu")
-
     def _get_fitted(self):
         return {}, {"weights_": self.weights_}
 
@@ -196,17 +193,26 @@ class EASERecommender(RecommenderMixin, CallbackSupportMixin, BaseEstimator):
         check_finite(arrays)
         self.weights_ = arrays["weights_"]
 
-    def _scorer(self, candidates, rng):
-        table = as_tensor(self.weights_)
-        if candidates is not None:
-            candidates = torch.from_numpy(candidates)
+    def _item_scores(self):
+        return LinearScores(self.weights_)
 
-        def score(batch):
-            scores = weighted_row_sums(table, batch.items, batch.values, batch.offsets)
-            # Of the scores, not of the weights, which may not fit into memory twice.
-            return scores if candidates is None else scores[:, candidates]
 
-        return score
+class LinearScores(ItemScores):
+    """The rows of interactions times a matrix of weights.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (n_items, n_items)
+        float32.
+    """
+
+    def __init__(self, weights):
+        self.n_items = len(weights)
+        self._table = as_tensor(weights)
+
+    def all(self, batch):
+        """See `ItemScores`."""
+        return weighted_row_sums(self._table, batch.items, batch.values, batch.offsets)
 
 
 def _check_memory(n_items):

@@ -12,19 +12,17 @@ CHUNK_ENTRIES = 1 << 20
 
 
 @torch.inference_mode()
-def leave_one_out(score_pairs, X, items, device):
+def leave_one_out(scores, X, items):
     """Compute by how much each interaction raises the scores of some items.
 
     Parameters
     ----------
-    score_pairs : callable
-        Maps a `Batch` and items of shape (n_rows, n_targets) to their scores.
+    scores : ItemScores
+        Of the model.
     X : csr_array of shape (n_users, n_items)
         Canonical.
     items : ndarray of shape (n_users, n_targets)
         int64 indices of the items to explain, for each user.
-    device : torch.device
-        Of the model.
 
     Returns
     -------
@@ -33,7 +31,7 @@ def leave_one_out(score_pairs, X, items, device):
     """
     n_interactions = np.diff(X.indptr)
     users = np.repeat(np.arange(X.shape[0]), n_interactions)  # of each entry
-    whole = _score_rows(score_pairs, X, items, device)
+    whole = _score_rows(scores, X, items)
     effects = np.empty((X.nnz, items.shape[1]), dtype=np.float32)
     ends = n_interactions[users].cumsum()  # entries of the rows up to each
     begin = 0
@@ -42,8 +40,7 @@ def leave_one_out(score_pairs, X, items, device):
         end = max(begin + 1, int(np.searchsorted(ends, made + CHUNK_ENTRIES)))
         rows = without_each(X, users[begin:end], np.arange(begin, end))
         some = users[begin:end]
-        scores = _score_rows(score_pairs, rows, items[some], device)
-        effects[begin:end] = whole[some] - scores
+        effects[begin:end] = whole[some] - _score_rows(scores, rows, items[some])
         begin = end
     return effects
 
@@ -74,8 +71,8 @@ def without_each(X, users, entries):
     )
 
 
-def _score_rows(score_pairs, X, items, device):
-    tensors = InteractionTensors(X, device)
-    items = torch.tensor(items, device=device)
-    batches = tensors.batches(block_users(X.shape[1]))
-    return torch.cat([score_pairs(b, items[rows]) for rows, b in batches]).cpu().numpy()
+def _score_rows(scores, X, items):
+    items = torch.tensor(items, device=scores.device)
+    batches = InteractionTensors(X, scores.device).batches(block_users(X.shape[1]))
+    parts = [scores.explained(batch, items[rows]) for rows, batch in batches]
+    return torch.cat(parts).cpu().numpy()

@@ -17,6 +17,7 @@ from sklearn_recvae._ranking import (
     mask_entries,
     top_k,
 )
+from sklearn_recvae._scores import ItemScores
 
 # To score a pair by itself takes about so many times as long as within a product of
 # whole matrices, which reads each weight once for many users.
@@ -73,68 +74,97 @@ def decode(module, Z):
     ndarray of shape (n_users, n_items)
         float32, rows sum to 1.
     """
+    decoder = Decoder(module)
     probabilities = np.empty((len(Z), module.n_items), dtype=np.float32)
     size = block_users(module.n_items)
     for begin in range(0, len(Z), size):
         z = torch.tensor(
             np.ascontiguousarray(Z[begin : begin + size]), device=module.device
         )
-        logits = product(z, module.decoder.weight, module.decoder.bias)
-        block = logits.softmax(1)  # (block, n_items)
+        block = decoder.all(z).softmax(1)  # (block, n_items)
         probabilities[begin : begin + size] = block.cpu().numpy()
     return probabilities
 
 
-def scorer(module, candidates=None, rng=None):
-    """Return what `rank` ranks by: the logits of the candidates.
+class LatentScores(ItemScores):
+    """The logits of the items, by a trained network.
 
     Parameters
     ----------
     module : RecVAE
         Trained.
-    candidates : ndarray of shape (n_candidates,), default=None
-        As in `rank`.
     rng : RandomState, default=None
         If given, z is drawn from the posterior with it; None takes the mean.
-
-    Returns
-    -------
-    callable
-        The argument `score` of `rank`.
     """
-    weight, bias = module.decoder.weight.detach(), module.decoder.bias.detach()
-    if candidates is not None:
-        candidates = torch.tensor(candidates, dtype=torch.int64, device=module.device)
-        weight, bias = weight[candidates], bias[candidates]
-    return lambda batch: product(_latent(module, batch, rng), weight, bias)
+
+    def __init__(self, module, rng=None):
+        self.n_items = module.n_items
+        self.device = module.device
+        self._module = module
+        self._rng = rng
+        self._decoder = Decoder(module)
+
+    def all(self, batch):
+        """See `ItemScores`."""
+        return self._decoder.all(self._latent(batch))
+
+    def candidates(self, batch, items):
+        """See `ItemScores`."""
+        return self._decoder.some(self._latent(batch), items)
+
+    def pairs(self, batch, items):
+        """See `ItemScores`."""
+        return self._decoder.pairs(self._latent(batch), items)
+
+    def explained(self, batch, items):
+        """Give the log-probabilities log pi(z)."""
+        logits = self.all(batch)
+        return logits.gather(1, items) - logits.logsumexp(1, keepdim=True)
+
+    def _latent(self, batch):
+        """Give the posterior mean, or a sample that no other user in the block changes.
+
+        It has shape (n_rows, latent_dim).
+        """
+        mean, log_variance = _posterior(self._module, batch)
+        if self._rng is None:
+            return mean
+        noise = torch.from_numpy(self._rng.standard_normal(mean.shape)).to(mean)
+        return mean + noise * (log_variance / 2).exp()
 
 
-def pair_scorer(module, rng=None):
-    """Return what `rank_pairs` ranks by: the logits of some items of each user.
+class Decoder:
+    """The decoder of a trained network, from latent vectors to logits.
 
     Parameters
     ----------
     module : RecVAE
         Trained.
-    rng : RandomState, default=None
-        As in `scorer`.
 
-    Returns
-    -------
-    callable
-        The argument `score_pairs` of `rank_pairs`.
+    Attributes
+    ----------
+    item_vectors : torch.Tensor of shape (n_items, latent_dim)
+        What z is multiplied with.
     """
-    weight, bias = module.decoder.weight.detach(), module.decoder.bias.detach()
-    n_items = len(weight)
 
-    def score(batch, items):
-        z = _latent(module, batch, rng)
+    def __init__(self, module):
+        self.item_vectors = module.decoder.weight.detach()
+        self._bias = module.decoder.bias.detach()  # (n_items,)
+
+    def all(self, z):
+        """Map z (n_rows, latent_dim) to the logits of all items (n_rows, n_items)."""
+        return product(z, self.item_vectors, self._bias)
+
+    def some(self, z, items):
+        """Give the logits of the items (n_candidates,), the same for all rows."""
+        return product(z, self.item_vectors[items], self._bias[items])
+
+    def pairs(self, z, items):
+        """Give the logits of items (n_rows, width), others for each row."""
         width = items.shape[1]
-        if PAIR_COST * width > n_items:
-            return product(z, weight, bias).gather(1, items)
-        return _products_of_pairs(z, weight, items) + bias[items]
-
-    return score
+        if PAIR_COST * width > len(self._bias):
+            return self.all(z).gather(1, items)
+        return _products_of_pairs(z, self.item_vectors, items) + self._bias[items]
 
 
 def _products_of_pairs(z, weight, items):
@@ -160,37 +190,6 @@ def _gathered_products(z, weight, items):
         for some, of_users in zip(items.split(size), z.split(size), strict=True)
     ]
     return torch.cat(parts)
-
-
-def log_probability_scorer(module):
-    """Return a function that computes the log-probabilities of some items.
-
-    Parameters
-    ----------
-    module : RecVAE
-        Trained.
-
-    Returns
-    -------
-    callable
-        Maps a `Batch` and items of shape (n_rows, width) to log pi(z), at the mean.
-    """
-    weight, bias = module.decoder.weight.detach(), module.decoder.bias.detach()
-
-    def score(batch, items):
-        logits = product(_latent(module, batch, None), weight, bias)
-        return logits.gather(1, items) - logits.logsumexp(1, keepdim=True)
-
-    return score
-
-
-def _latent(module, batch, rng):
-    """Give the posterior mean, or a sample that no other user in the block changes."""
-    if rng is None:
-        return _posterior(module, batch)[0]
-    mean, log_variance = _posterior(module, batch)
-    noise = torch.from_numpy(rng.standard_normal(mean.shape)).to(mean)
-    return mean + noise * (log_variance / 2).exp()
 
 
 @torch.inference_mode()

@@ -82,9 +82,11 @@ sparse matrix} of shape (n_users, n_items), default=None
             If X does not fit the model, a matrix does not fit X or names its columns
             differently, `k` is not positive, or an item index is out of range.
         """
+        check_is_fitted(self)
         rng = check_random_state(random_state) if sample else None
         recommended, scores = self._recommend(
-            X, k, exclude_seen, items, exclude_items, rng
+            inference.LatentScores(self.module_, rng),
+            *(X, k, exclude_seen, items, exclude_items),
         )
         return (recommended, scores) if return_scores else recommended
 
@@ -184,9 +186,9 @@ sparse matrix} of shape (n_users, n_items), default=None
         """
         check_is_fitted(self)
         items = check_item_indices(items, "items", self.n_features_in_)
-        items = torch.tensor(items, device=self._device)
-        weight = self.module_.decoder.weight
-        neighbors, scores = inference.nearest(weight, weight[items], k, own=items)
+        items = torch.tensor(items, device=self.module_.device)
+        vectors = inference.Decoder(self.module_).item_vectors
+        neighbors, scores = inference.nearest(vectors, vectors[items], k, own=items)
         return (neighbors, scores) if return_scores else neighbors
 
     @validate_params(
@@ -233,18 +235,8 @@ sparse matrix} of shape (n_users, n_items), default=None
     def _n_features_out(self):
         return self.module_.latent_dim
 
-    @property
-    def _device(self):
-        return self.module_.device
-
-    def _scorer(self, candidates, rng):
-        return inference.scorer(self.module_, candidates, rng)
-
-    def _pair_scorer(self, rng):
-        return inference.pair_scorer(self.module_, rng)
-
-    def _explained_scorer(self):
-        return inference.log_probability_scorer(self.module_)
+    def _item_scores(self):
+        return inference.LatentScores(self.module_)
 
     def _encode(self, X):
         X = check_interactions(self, X, reset=False)

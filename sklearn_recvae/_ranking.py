@@ -110,14 +110,13 @@ def _entries_from(scores, threshold):
 
 
 @torch.inference_mode()
-def rank(score, X, k, *, exclude_seen=True, candidates=None, excluded=None):
+def rank(scores, X, k, *, exclude_seen=True, candidates=None, excluded=None):
     """Rank the k best items of each user.
 
     Parameters
     ----------
-    score : callable
-        Maps a `Batch` to a new float32 tensor of shape (n_rows, n_candidates), higher
-        is better.
+    scores : ItemScores
+        Of the model.
     X : InteractionTensors
         On the model's device.
     k : int
@@ -148,7 +147,10 @@ def rank(score, X, k, *, exclude_seen=True, candidates=None, excluded=None):
     _kept_memory = keep_freed_memory()  # until this returns
     for number, (_, batch) in enumerate(X.batches(size)):
         block = slice(number * size, number * size + size)
-        scores = score(batch)  # (block, n_candidates)
+        if candidates is None:
+            block_scores = scores.all(batch)  # (block, n_items)
+        else:
+            block_scores = scores.candidates(batch, candidates)
         pairs = [(batch.rows, batch.items)] if exclude_seen else []
         if excluded is not None:
             pairs.append(entries(excluded[block], X.device))
@@ -156,8 +158,8 @@ def rank(score, X, k, *, exclude_seen=True, candidates=None, excluded=None):
             if candidates is not None:
                 items = place[items]
                 rows, items = rows[items >= 0], items[items >= 0]
-            mask_entries(scores, rows, items)
-        items, values = top_k(scores, k)
+            mask_entries(block_scores, rows, items)
+        items, values = top_k(block_scores, k)
         if candidates is not None:
             items = torch.where(items >= 0, candidates[items], items)
         all_items[block] = items.cpu().numpy()
@@ -166,13 +168,13 @@ def rank(score, X, k, *, exclude_seen=True, candidates=None, excluded=None):
 
 
 @torch.inference_mode()
-def rank_pairs(score_pairs, X, k, pairs):
+def rank_pairs(scores, X, k, pairs):
     """Rank the k best of each user's own candidates.
 
     Parameters
     ----------
-    score_pairs : callable
-        Maps a `Batch` and items of shape (n_rows, width) to their float32 scores.
+    scores : ItemScores
+        Of the model.
     X : InteractionTensors
         On the model's device.
     k : int
@@ -200,11 +202,11 @@ def rank_pairs(score_pairs, X, k, pairs):
             (len(counts), width), dtype=torch.int64, device=X.device
         )
         candidates[rows, places] = items  # (block, width), ascending
-        scores = score_pairs(batch, candidates)
-        is_none = torch.ones_like(scores, dtype=torch.bool)
+        block_scores = scores.pairs(batch, candidates)
+        is_none = torch.ones_like(block_scores, dtype=torch.bool)
         is_none[rows, places] = False
-        scores[is_none] = -torch.inf
-        best, values = top_k(scores, k)
+        block_scores[is_none] = -torch.inf
+        best, values = top_k(block_scores, k)
         found = candidates.gather(1, best.clamp_min(0))
         all_items[block] = torch.where(best >= 0, found, best).cpu().numpy()
         all_scores[block] = values.cpu().numpy()

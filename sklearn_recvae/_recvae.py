@@ -484,7 +484,7 @@ default=None
             if before is None:
                 before = new_training_state(self.module_, int(rng.randint(2**31 - 1)))
             new_rows = {name: w.numpy() for name, w in module.state_dict().items()}
-            state = new_training_state(module.to(self._device), 0)
+            state = new_training_state(module.to(self.module_.device), 0)
             restore_state(state, add_item_rows(state_to_arrays(before), new_rows))
         self.n_features_in_ = n_items
         if names is not None:
@@ -548,8 +548,8 @@ default=None
             tensors = InteractionTensors(fold_in, state.module.device)
 
             def validate():
-                scorer = inference.scorer(progress.module)
-                return mean_ndcg(scorer, tensors, held_out)
+                scores = inference.LatentScores(progress.module)
+                return mean_ndcg(scores, tensors, held_out)
 
         hooks = IterationHooks(self, progress, X, y, self.max_iter)
         hooks.n_done = len(progress.history)
