@@ -1,3 +1,5 @@
+"""Fixtures of more than one test file."""
+
 import os
 import subprocess
 import sys
@@ -5,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from common import N_ITEMS, N_USERS, recommender
+from sklearn_recvae.datasets import make_interactions
 
 PROJECT = Path(__file__).parents[1]
 
@@ -49,3 +54,21 @@ def run_script():
         return done.stdout, done.stderr
 
     return run
+
+
+@pytest.fixture(scope="session")
+def X():
+    return make_interactions(
+        N_USERS, N_ITEMS, n_groups=4, mean_interactions=8, random_state=0
+    )[0]
+
+
+@pytest.fixture(scope="session")
+def X_val():
+    return make_interactions(30, N_ITEMS, mean_interactions=8, random_state=1)[0]
+
+
+@pytest.fixture(scope="session")
+def model(X):
+    """Give a fitted RecVAE, which no test may change."""
+    return recommender().fit(X)
