@@ -389,10 +389,10 @@ default=None
 
     def _scores_of_parts(self):
         self._check_catalogue()  # a frozen part may have been changed by its owner
-        return [StandardizedScores(part._item_scores()) for part in self.estimators_]
+        return [_StandardizedScores(part._item_scores()) for part in self.estimators_]
 
     def _item_scores(self):
-        return BlendedScores(self._scores_of_parts(), self.weights_.tolist())
+        return _BlendedScores(self._scores_of_parts(), self.weights_.tolist())
 
 
 def _thawed(part):
@@ -452,7 +452,7 @@ def _fit_part(hooks, name, part, X, fold_in, held_out):
         raise KeyboardInterrupt from error
 
 
-class StandardizedScores(ItemScores):
+class _StandardizedScores(ItemScores):
     """Scores with mean 0 and variance 1 over what a user does not have.
 
     Parameters
@@ -473,7 +473,7 @@ class StandardizedScores(ItemScores):
         return scores
 
 
-class BlendedScores(ItemScores):
+class _BlendedScores(ItemScores):
     """A weighted sum of scores; of all items, whichever are candidates.
 
     Parameters

@@ -3,29 +3,18 @@
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recvae._base import RecommenderMixin, unchanged_on_error
-from sklearn_recvae._batches import as_tensor
-from sklearn_recvae._files import check_arrays, check_fields, check_finite
+from sklearn_recvae._base import unchanged_on_error
 from sklearn_recvae._hardware import available_memory
 from sklearn_recvae._interactions import check_interactions
-from sklearn_recvae._kernels import weighted_row_sums
-from sklearn_recvae._ranking import mask_entries, top_k
-from sklearn_recvae._scores import ItemScores
+from sklearn_recvae._item_item import ItemItemMixin
 from sklearn_recvae._sklearn import (
     CallbackSupportMixin,
     _fit_context,
-    validate_params,
     with_callbacks,
 )
 from sklearn_recvae._training.callbacks import FitHooks
-from sklearn_recvae._validation import (
-    POSITIVE,
-    POSITIVE_INT,
-    check_has_interactions,
-    check_item_indices,
-)
+from sklearn_recvae._validation import POSITIVE
 
 # Memory for what is computed of a few rows at a time, in bytes.
 BLOCK_BYTES = 64 * 2**20
@@ -36,7 +25,7 @@ N_PIVOTS = 256
 MAX_EXPONENT = 1000
 
 
-class EASERecommender(RecommenderMixin, CallbackSupportMixin, BaseEstimator):
+class EASERecommender(ItemItemMixin, CallbackSupportMixin, BaseEstimator):
     """Recommend items from implicit feedback with a linear model in closed form.
 
     EASE [1]_ predicts each item from all others: it finds the matrix B with zero
@@ -61,9 +50,9 @@ class EASERecommender(RecommenderMixin, CallbackSupportMixin, BaseEstimator):
         Number of items seen during :meth:`fit`.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the items, if X has feature names that are all strings.
-    weights_ : ndarray of shape (n_items, n_items)
+    coef_ : ndarray of shape (n_items, n_items)
         B, float32; the diagonal is zero. Row i is what an interaction with item i adds
-        to the scores of all items.
+        to the scores of all items, which are X times `coef_`.
 
     See Also
     --------
@@ -122,97 +111,13 @@ class EASERecommender(RecommenderMixin, CallbackSupportMixin, BaseEstimator):
         X = check_interactions(self, X, reset=True)
         self._check_before_fit(X)
         hooks = FitHooks(self, X, y)
-        self.weights_ = _item_weights(X, self.regularization)
+        self.coef_ = _item_weights(X, self.regularization)
         hooks.end_fit()
         return self
 
-    def predict(self, X):
-        """Compute the scores of all items.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_users, n_items)
-            Interactions of any users, seen in training or not.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_users, n_items)
-            float32, X times `weights_`; items of the row itself are not masked. For
-            large matrices prefer :meth:`recommend`, which never holds all of them.
-        """
-        return self._score_all_items(X)
-
-    @validate_params(
-        {"k": [POSITIVE_INT], "return_scores": ["boolean"]},
-        prefer_skip_nested_validation=True,
-    )
-    def similar_items(self, items, k=10, *, return_scores=False):
-        """Rank the items whose scores each of some items raises most.
-
-        Parameters
-        ----------
-        items : array-like of int of shape (n_queries,)
-            Indices of the items to start from.
-        k : int, default=10
-            Number of items for each, at least 1; may exceed `n_items`.
-        return_scores : bool, default=False
-            Whether to return the weights too.
-
-        Returns
-        -------
-        neighbors : ndarray of shape (n_queries, k)
-            int64 item indices, largest weight first, without the item itself. Where
-            fewer than k other items exist, the row is filled with -1.
-        scores : ndarray of shape (n_queries, k)
-            Only if ``return_scores=True``: float32 entries of `weights_`; -inf where
-            there is no item.
-
-        Raises
-        ------
-        ValueError
-            If an item index is out of range.
-        """
-        check_is_fitted(self)
-        items = check_item_indices(items, "items", self.n_features_in_)
-        weights = torch.tensor(self.weights_[items])  # (n_queries, n_items)
-        mask_entries(weights, torch.arange(len(items)), torch.from_numpy(items))
-        neighbors, scores = (ranked.numpy() for ranked in top_k(weights, k))
-        return (neighbors, scores) if return_scores else neighbors
-
     def _check_before_fit(self, X):
-        check_has_interactions(X)
+        super()._check_before_fit(X)
         _check_memory(X.shape[1])
-
-    def _get_fitted(self):
-        return {}, {"weights_": self.weights_}
-
-    def _set_fitted(self, attributes, arrays):
-        check_fields(attributes, {})
-        shape = (self.n_features_in_, self.n_features_in_)
-        check_arrays(arrays, {"weights_": (np.dtype(np.float32), shape)})
-        check_finite(arrays)
-        self.weights_ = arrays["weights_"]
-
-    def _item_scores(self):
-        return LinearScores(self.weights_)
-
-
-class LinearScores(ItemScores):
-    """The rows of interactions times a matrix of weights.
-
-    Parameters
-    ----------
-    weights : ndarray of shape (n_items, n_items)
-        float32.
-    """
-
-    def __init__(self, weights):
-        self.n_items = len(weights)
-        self._table = as_tensor(weights)
-
-    def all(self, batch):
-        """See `ItemScores`."""
-        return weighted_row_sums(self._table, batch.items, batch.values, batch.offsets)
 
 
 def _check_memory(n_items):

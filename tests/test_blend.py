@@ -190,7 +190,7 @@ def test_parts_do_not_see_the_users_held_out():
     assert model.weights_.sum() == pytest.approx(1)
     order = np.random.RandomState(0).permutation(160)
     ease = EASERecommender(20).fit(X[np.sort(order[40:])])
-    np.testing.assert_array_equal(model.named_estimators_.ease.weights_, ease.weights_)
+    np.testing.assert_array_equal(model.named_estimators_.ease.coef_, ease.coef_)
 
 
 @pytest.mark.parametrize("block_bytes", [1, 24 * 2**20])

@@ -32,20 +32,20 @@ def test_two_items_by_hand():
     # Item 0 has 3 users, item 1 has 2, both of them have 1: each weight is a ridge
     # regression of one number on one number.
     X = np.array([[1, 0], [1, 0], [1, 1], [0, 1]])
-    weights = EASERecommender(regularization=2).fit(X).weights_
+    weights = EASERecommender(regularization=2).fit(X).coef_
     np.testing.assert_allclose(weights, [[0, 1 / (3 + 2)], [1 / (2 + 2), 0]], rtol=1e-6)
 
 
 def test_weights_are_the_ridge_regressions_of_each_item_on_the_others(X, model):
-    assert model.weights_.dtype == np.float32
-    assert (model.weights_.diagonal() == 0).all()
+    assert model.coef_.dtype == np.float32
+    assert (model.coef_.diagonal() == 0).all()
     dense = X.toarray()
     for item in range(X.shape[1]):
         others = np.delete(np.arange(X.shape[1]), item)
         ridge = Ridge(alpha=7, fit_intercept=False, solver="cholesky")
         ridge.fit(dense[:, others], dense[:, item])
         np.testing.assert_allclose(
-            model.weights_[others, item], ridge.coef_, rtol=1e-5, atol=1e-7
+            model.coef_[others, item], ridge.coef_, rtol=1e-5, atol=1e-7
         )
 
 
@@ -53,7 +53,7 @@ def test_weights_are_the_ridge_regressions_of_each_item_on_the_others(X, model):
 def test_weights_do_not_depend_on_the_size_of_blocks(X, model, n_rows, monkeypatch):
     monkeypatch.setattr(ease, "BLOCK_BYTES", 8 * X.shape[1] * n_rows)
     blocked = EASERecommender(regularization=7).fit(X)
-    np.testing.assert_array_equal(blocked.weights_, model.weights_)
+    np.testing.assert_array_equal(blocked.coef_, model.coef_)
 
 
 @pytest.mark.parametrize("n_pivots", [1, 5, 22, 23, 40])
@@ -76,7 +76,7 @@ def test_inverse_by_steps_of_any_size(n_pivots, monkeypatch):
 @pytest.mark.parametrize("exponent", [-126, -80, 63, 124])
 def test_scale_of_interactions_and_regularization_cancels_out(X, model, exponent):
     scaled = EASERecommender(7 * 4.0**exponent).fit(X * 2.0**exponent)
-    np.testing.assert_array_equal(scaled.weights_, model.weights_)
+    np.testing.assert_array_equal(scaled.coef_, model.coef_)
 
 
 @pytest.mark.parametrize("regularization", [1e-30, 1e-3, 1e30])
@@ -90,12 +90,12 @@ def test_columns_of_any_scale(X, regularization):
     inverse = np.linalg.inv(gram / np.outer(roots, roots))
     expected = -inverse / inverse.diagonal() * (roots / roots[:, None])
     np.fill_diagonal(expected, 0)
-    np.testing.assert_allclose(model.weights_, expected, rtol=1e-4, atol=1e-30)
+    np.testing.assert_allclose(model.coef_, expected, rtol=1e-4, atol=1e-30)
 
 
 @pytest.mark.parametrize("regularization", [5e-324, 1.7e308])
 def test_extreme_regularization(X, regularization):
-    weights = EASERecommender(regularization).fit(X).weights_  # no one has item 4
+    weights = EASERecommender(regularization).fit(X).coef_  # no one has item 4
     assert np.isfinite(weights).all()
     assert weights.any() == (regularization < 1)
 
@@ -109,7 +109,7 @@ def test_weights_that_are_no_float32_numbers_are_refused():
 def test_predict_is_the_row_times_the_weights(X, model):
     scores = model.predict(X)
     assert scores.dtype == np.float32
-    np.testing.assert_allclose(scores, X @ model.weights_, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(scores, X @ model.coef_, rtol=1e-5, atol=1e-6)
     assert (scores[4] == 0).all()
 
 
@@ -144,9 +144,9 @@ def test_similar_items_are_those_of_the_largest_weights(model):
     neighbors, weights = model.similar_items([7, 2], k=30, return_scores=True)
     for item, found, values in zip([7, 2], neighbors, weights, strict=True):
         others = np.delete(np.arange(23), item)
-        order = np.argsort(-model.weights_[item, others], kind="stable")
+        order = np.argsort(-model.coef_[item, others], kind="stable")
         np.testing.assert_array_equal(found[:22], others[order])
-        np.testing.assert_array_equal(values[:22], model.weights_[item, found[:22]])
+        np.testing.assert_array_equal(values[:22], model.coef_[item, found[:22]])
         assert (found[22:] == -1).all()
     np.testing.assert_array_equal(model.similar_items([7], k=3)[0], neighbors[0, :3])
 
@@ -163,7 +163,7 @@ def test_what_does_not_fit_into_memory_is_refused_with_the_figures(
         refused.fit(wide)
     # As it was before.
     assert refused.n_features_in_ == 23
-    np.testing.assert_array_equal(refused.weights_, model.weights_)
+    np.testing.assert_array_equal(refused.coef_, model.coef_)
     monkeypatch.setattr(ease, "available_memory", lambda: None)  # nothing is known
     refused.fit(X)
 
@@ -201,7 +201,7 @@ def test_as_any_estimator(X, model):
 def test_mapped_from_a_file(X, model, tmp_path):
     joblib.dump(model, tmp_path / "model")
     mapped = joblib.load(tmp_path / "model", mmap_mode="r")
-    assert not mapped.weights_.flags.writeable
+    assert not mapped.coef_.flags.writeable
     warned = torch.is_warn_always_enabled()
     torch.set_warn_always(True)  # else it warns of read-only arrays once
     try:

@@ -59,7 +59,7 @@ def test_linear_model_by_its_weights():
     item = 4
     _, effects = model.explain(X, np.full(25, item), k=3, return_scores=True)
     for user, row in enumerate(X.toarray()):
-        contributions = np.sort((row * model.weights_[:, item])[row > 0])[::-1][:3]
+        contributions = np.sort((row * model.coef_[:, item])[row > 0])[::-1][:3]
         found = effects[user, : len(contributions)]
         np.testing.assert_allclose(found, contributions, atol=1e-6)  # of float32 scores
 

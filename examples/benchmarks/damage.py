@@ -21,7 +21,7 @@ N_USERS, N_ITEMS = 30, 20
 # What stands in JSON where something else should.
 ODD_VALUES = [
     *(None, True, False, 0, 1, -1, 3, 10**9, 10**30, 0.5, -1e308, float("nan")),
-    *(float("inf"), "", "text", "BlendedRecommender", "__all__", "0.weights_"),
+    *(float("inf"), "", "text", "BlendedRecommender", "__all__", "0.coef_"),
     *([], {}, [[]], [None], [0.5, 0.5], [True], [1] * 1000, {"estimator": "text"}),
     {"estimator": "EASERecommender", "parameters": {}},
 ]
@@ -204,7 +204,7 @@ def _change_array(described, parts, rng):
     if change == len(changes) + 1:
         name = f"{name}.more"
     elif change == len(changes) + 2:
-        name = rng.choice(["feature_names_in_", "item_ids_", "x", "-1.weights_", ""])
+        name = rng.choice(["feature_names_in_", "item_ids_", "x", "-1.coef_", ""])
     changed = changes[change % len(changes)]()
     parts[name] = np.asarray(changed, order="C")
     described[name] = {

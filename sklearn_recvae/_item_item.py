@@ -1,0 +1,113 @@
+"""What linear models share that score items by a matrix over pairs of items."""
+
+import numpy as np
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_recvae._base import RecommenderMixin
+from sklearn_recvae._batches import as_tensor
+from sklearn_recvae._files import check_arrays, check_fields, check_finite
+from sklearn_recvae._kernels import weighted_row_sums
+from sklearn_recvae._ranking import mask_entries, top_k
+from sklearn_recvae._scores import ItemScores
+from sklearn_recvae._sklearn import validate_params
+from sklearn_recvae._validation import (
+    POSITIVE_INT,
+    check_has_interactions,
+    check_item_indices,
+)
+
+
+class ItemItemMixin(RecommenderMixin):
+    """Mixin for linear models, of which `coef_` is all that is fitted.
+
+    `coef_` is a float32 array of shape (n_items, n_items): row i is what an interaction
+    with item i adds to the scores of all items. A child has parameters and `fit`.
+    """
+
+    def predict(self, X):
+        """Compute the scores of all items.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_users, n_items)
+            Interactions of any users, seen in training or not.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_users, n_items)
+            float32, X times `coef_`; items of the row itself are not masked. For
+            large matrices prefer :meth:`recommend`, which never holds all of them.
+        """
+        return self._score_all_items(X)
+
+    @validate_params(
+        {"k": [POSITIVE_INT], "return_scores": ["boolean"]},
+        prefer_skip_nested_validation=True,
+    )
+    def similar_items(self, items, k=10, *, return_scores=False):
+        """Rank the items whose scores each of some items raises most.
+
+        Parameters
+        ----------
+        items : array-like of int of shape (n_queries,)
+            Indices of the items to start from.
+        k : int, default=10
+            Number of items for each, at least 1; may exceed `n_items`.
+        return_scores : bool, default=False
+            Whether to return the coefficients too.
+
+        Returns
+        -------
+        neighbors : ndarray of shape (n_queries, k)
+            int64 item indices, largest coefficient first, without the item itself.
+            Where fewer than k other items exist, the row is filled with -1.
+        scores : ndarray of shape (n_queries, k)
+            Only if ``return_scores=True``: float32 entries of `coef_`; -inf where
+            there is no item.
+
+        Raises
+        ------
+        ValueError
+            If an item index is out of range.
+        """
+        check_is_fitted(self)
+        items = check_item_indices(items, "items", self.n_features_in_)
+        rows = torch.tensor(self.coef_[items])  # (n_queries, n_items)
+        mask_entries(rows, torch.arange(len(items)), torch.from_numpy(items))
+        neighbors, scores = (ranked.numpy() for ranked in top_k(rows, k))
+        return (neighbors, scores) if return_scores else neighbors
+
+    def _item_scores(self):
+        return LinearScores(self.coef_)
+
+    def _check_before_fit(self, X):
+        check_has_interactions(X)
+
+    def _get_fitted(self):
+        return {}, {"coef_": self.coef_}
+
+    def _set_fitted(self, attributes, arrays):
+        check_fields(attributes, {})
+        shape = (self.n_features_in_, self.n_features_in_)
+        check_arrays(arrays, {"coef_": (np.dtype(np.float32), shape)})
+        check_finite(arrays)
+        self.coef_ = arrays["coef_"]
+
+
+class LinearScores(ItemScores):
+    """The rows of interactions times a matrix of coefficients.
+
+    Parameters
+    ----------
+    coef : ndarray of shape (n_items, n_items)
+        float32.
+    """
+
+    def __init__(self, coef):
+        self.n_items = len(coef)
+        self._table = as_tensor(coef)
+
+    def all(self, batch):
+        """See `ItemScores`."""
+        return weighted_row_sums(self._table, batch.items, batch.values, batch.offsets)
