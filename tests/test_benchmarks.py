@@ -86,6 +86,34 @@ def test_endurance(run_script):
     assert "5 recommendations" in printed
 
 
+def test_identity(tmp_path, monkeypatch, run_script):
+    file = tmp_path / "hashes.json"
+    printed, _ = run_script("benchmarks/identity.py", "--quick", "--output", file)
+    result = json.loads(file.read_text())
+    settings = result["settings"]
+    assert len(settings) == len(printed.splitlines()) >= 14
+    without_effect = "paper", "float32", "validation", "resumed"
+    same = {
+        name
+        for name, hashes in settings.items()
+        if hashes["predictions"] == settings["paper"]["predictions"]
+    }
+    assert {"paper", "validation", "resumed"} <= same <= set(without_effect)
+    assert "GLOBAL" not in printed
+
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+    import identity
+
+    assert identity.compare(result, result) == []
+    changed = json.loads(file.read_text())
+    del changed["settings"]["EASE"]
+    changed["settings"]["beta"]["partial_fit"] = "0"
+    changed["circumstances"]["processor"] = "another"
+    words = "processor", "beta", "EASE"
+    for line, word in zip(identity.compare(result, changed), words, strict=True):
+        assert line.startswith(f"different: {word}")
+
+
 def test_quality(tmp_path, run_script):
     split = strong_generalization_split(load_npz(save(tmp_path)), 10, 10)
     names = ["train", "val_fold_in", "val_held_out", "test_fold_in", "test_held_out"]
