@@ -12,6 +12,7 @@ from scipy.stats import t
 from sklearn.utils import Bunch
 
 from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender
+from sklearn_recvae._training.trainer import auto_batch_size
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.metrics import ndcg_at_k
 from sklearn_recvae.model_selection import strong_generalization_split
@@ -24,10 +25,10 @@ if not EXAMPLES.is_dir():
 @pytest.fixture
 def runs(monkeypatch):
     """Import the module that the scripts share, as they do: from their folder."""
-    monkeypatch.syspath_prepend(EXAMPLES)
-    import runs
+    monkeypatch.syspath_prepend(EXAMPLES / "studies")
+    import _runs
 
-    return runs
+    return _runs
 
 
 def times_of(folder):
@@ -46,7 +47,7 @@ def test_ablation_goes_on_where_it_was(tmp_path, run_script):
     options += ["--max-iter", 1, "--results", results]
     options += ["--output", tmp_path / "ablation.png"]
 
-    printed, _ = run_script("ablation.py", *options)
+    printed, _ = run_script("studies/ablation.py", *options)
     assert "without rescaled KL and alternating" in printed
     assert (tmp_path / "ablation.png").stat().st_size > 0
     before = times_of(results)
@@ -55,7 +56,7 @@ def test_ablation_goes_on_where_it_was(tmp_path, run_script):
     damaged = next(results.glob("ablation-all-0-*.json"))
     cut_short(damaged)
     before[damaged.name] = damaged.stat().st_mtime_ns
-    again, progress = run_script("ablation.py", *options)
+    again, progress = run_script("studies/ablation.py", *options)
     after = times_of(results)
     assert again == printed
     assert "damaged" in progress
@@ -67,7 +68,7 @@ def test_ablation_goes_on_where_it_was(tmp_path, run_script):
 def test_ablation_switches_off_what_it_says(monkeypatch):
     pytest.importorskip("matplotlib", reason="the scripts draw: extra 'examples'")
     pytest.importorskip("rich", reason="the scripts print tables: extra 'examples'")
-    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.syspath_prepend(EXAMPLES / "studies")
     import ablation
 
     X = np.array([[1, 1, 1, 1], [1, 1, 0, 0]])
@@ -105,17 +106,17 @@ def test_reproduce_paper_goes_on_where_it_was(tmp_path, run_script):
     options = ["--dataset", "ml-latest-small", "--data", tmp_path, "--seeds", 0]
     options += ["--results", results, "--output", tmp_path / "table.png", "--max-iter"]
 
-    printed, _ = run_script("reproduce_paper.py", *options, 1)
+    printed, _ = run_script("studies/reproduce_paper.py", *options, 1)
     assert "RecVAE, seed 0" in printed
     assert (tmp_path / "table.png").stat().st_size > 0
     before = times_of(results)
     assert len(before) == 3  # models
 
-    again, _ = run_script("reproduce_paper.py", *options, 1)
+    again, _ = run_script("studies/reproduce_paper.py", *options, 1)
     assert again == printed
     assert times_of(results) == before
 
-    run_script("reproduce_paper.py", *options, 2)
+    run_script("studies/reproduce_paper.py", *options, 2)
     after = times_of(results)
     assert len(after) == 4  # a file beside the one of the other setting
     assert before.items() <= after.items()
@@ -131,14 +132,14 @@ def test_baselines_go_on_where_they_were(tmp_path, run_script):
     # RecBole does not go with the other libraries. No time: one setting of each.
     options += ["--models", "EASE", "RecVAE", "CDAE", "--minutes", 0]
 
-    printed, _ = run_script("compare_baselines.py", *options)
+    printed, _ = run_script("studies/compare_baselines.py", *options)
     assert "1 of 6" in printed
     assert "CDAE: not fitted." in printed
     assert (tmp_path / "baselines.png").stat().st_size > 0
     before = times_of(results)
     assert len(before) == 2
 
-    again, _ = run_script("compare_baselines.py", *options)
+    again, _ = run_script("studies/compare_baselines.py", *options)
     assert again == printed
     assert times_of(results) == before
 
@@ -163,12 +164,12 @@ def test_blending_goes_on_where_it_was(tmp_path, run_script):
     options += ["--models", "RecVAE", "RecVAE, both"]
     options += ["--results", results, "--output", tmp_path / "blending.png"]
 
-    printed, _ = run_script("blending.py", *options)
+    printed, _ = run_script("studies/blending.py", *options)
     assert f"{X.nnz} interactions. 120 users are trained on" in printed
     assert (tmp_path / "blending.png").stat().st_size > 0
     before = times_of(results)
     assert len(before) == 1 + 1 + 2 * 2
-    again, _ = run_script("blending.py", *options)
+    again, _ = run_script("studies/blending.py", *options)
     assert again == printed
     assert times_of(results) == before
 
@@ -194,7 +195,7 @@ def test_blending_goes_on_where_it_was(tmp_path, run_script):
 
 def test_baselines_are_tuned_by_validation_alone(tmp_path, monkeypatch):
     pytest.importorskip("psutil", reason="it watches memory: extra 'examples'")
-    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.syspath_prepend(EXAMPLES / "studies")
     import compare_baselines
 
     X, _, _ = make_interactions(60, 40, random_state=0)
@@ -228,12 +229,12 @@ def test_baselines_are_tuned_by_validation_alone(tmp_path, monkeypatch):
 
 
 def test_baselines_have_the_same_budget(monkeypatch):
-    monkeypatch.syspath_prepend(EXAMPLES)
-    import baselines
+    monkeypatch.syspath_prepend(EXAMPLES / "studies")
+    import _baselines
 
-    for name, model in baselines.MODELS.items():
+    for name, model in _baselines.MODELS.items():
         assert len(model.settings) == (1 if name == "popularity" else 6), name
-    assert baselines.MODELS["RecVAE"].settings[0] == {"gamma": 0.005}
+    assert _baselines.MODELS["RecVAE"].settings[0] == {"gamma": 0.005}
 
 
 def test_tuning_curves_go_on_where_they_were(tmp_path, run_script):
@@ -245,7 +246,7 @@ def test_tuning_curves_go_on_where_they_were(tmp_path, run_script):
         save_npz(tmp_path / name / "interactions.npz", X)
         options.append(tmp_path / name / "interactions.npz")
 
-    printed, _ = run_script("tuning_curves.py", *options)
+    printed, _ = run_script("studies/tuning_curves.py", *options)
     assert "(0.5, 0.4, 0.1)" in printed
     assert (tmp_path / "tuning.svg").stat().st_size > 0
     before = times_of(tmp_path / "results")
@@ -255,7 +256,7 @@ def test_tuning_curves_go_on_where_they_were(tmp_path, run_script):
     damaged = next((tmp_path / "results").glob("tuning-first-gamma-1-*.json"))
     cut_short(damaged)
     before[damaged.name] = damaged.stat().st_mtime_ns
-    again, progress = run_script("tuning_curves.py", *options)
+    again, progress = run_script("studies/tuning_curves.py", *options)
     after = times_of(tmp_path / "results")
     assert again == printed
     assert "damaged" in progress
@@ -303,7 +304,7 @@ def test_growing(tmp_path, run_script):
         archive.writestr("movielens/ratings.csv", header + "".join(lines))
     options = ["--data", tmp_path / "movielens.zip", "--seeds", 0, "--share", 0.3]
     options += ["--max-iter", 1, "--more", 1, 2]
-    printed, _ = run_script("growing.py", *options)
+    printed, _ = run_script("studies/growing.py", *options)
     for name in ("before", "1 more", "2 more", "fitted anew"):
         assert name in printed
 
@@ -344,6 +345,11 @@ def test_interrupted_run_leaves_nothing(tmp_path, runs):
     with pytest.raises(KeyboardInterrupt):
         runs.load_or_compute(tmp_path, "name", {}, compute)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_batch_size_is_that_of_the_estimator(runs):
+    for n_users in (1, 1599, 1700, 20_000):
+        assert runs.auto_batch_size(n_users) == auto_batch_size(n_users)
 
 
 def test_fingerprint_tells_splits_apart(runs):

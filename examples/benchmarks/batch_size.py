@@ -14,7 +14,6 @@ import numpy as np
 from scipy.sparse import load_npz
 
 from sklearn_recvae import RecVAERecommender
-from sklearn_recvae._training.trainer import auto_batch_size
 from sklearn_recvae.model_selection import strong_generalization_split
 
 
@@ -30,9 +29,8 @@ def main():
         n_val = min(600, X.shape[0] // 10)
         split = strong_generalization_split(X, n_val, 0, random_state=0)
         n_users = split.X_train.shape[0]
-        auto = auto_batch_size(n_users)
-        print(f"{file.parent.name}: {n_users} training users, auto is {auto}")
-        for size in sorted({*args.sizes, auto}):
+        print(f"{file.parent.name}: {n_users} training users")
+        for size in [*args.sizes, "auto"]:
             start = time.perf_counter()
             models = [
                 RecVAERecommender(
@@ -43,7 +41,7 @@ def main():
             seconds = (time.perf_counter() - start) / len(models)
             scores = [model.best_score_ for model in models]
             print(
-                f"  batch {size:4d}  NDCG@100 {np.mean(scores):.4f}  "
+                f"  batch {size:>4}  NDCG@100 {np.mean(scores):.4f}  "
                 + " ".join(f"{score:.4f}" for score in scores)
                 + f"  at iteration {[model.best_iteration_ for model in models]}"
                 + f"  {seconds:6.1f} s",

@@ -6,7 +6,6 @@ rounds in which nothing else kept the machine busy. Sections, by default all of 
 - step: a training cycle beside a dense implementation of the same formulas
 - peers: a training iteration beside the RecVAE of other packages
 - floor: a training cycle beside the least time that its arithmetic takes here
-- techniques: an iteration with one of what makes it fast taken away
 - growth: an iteration against users, items, interactions, latent_dim, batch_size
 - recommend: users a second, beside the ALS of implicit
 - explain: one user and 1,000, beside a loop
@@ -34,7 +33,6 @@ import memory_cases
 import peers
 import recommend
 import step
-import techniques
 import timing
 import validation
 from machine import describe_machine
@@ -45,7 +43,6 @@ SECTIONS = {
     "step": step.measure,
     "peers": peers.measure,
     "floor": floor.measure,
-    "techniques": techniques.measure,
     "growth": growth.measure,
     "recommend": recommend.measure,
     "explain": explain.measure,

@@ -4,15 +4,11 @@ A variant is the same estimator with other parameters. Each is fitted for each s
 best iteration is chosen by validation, and the test users are evaluated once. A
 finished run is a file in ``--results`` and is not computed again.
 
-    python examples/ablation.py --data ml-1m.zip
+    python examples/studies/ablation.py --data ml-1m.zip
 """
 
 import numpy as np
-from matplotlib.figure import Figure
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from runs import (
+from _runs import (
     add_data_arguments,
     load_and_split,
     make_parser,
@@ -20,6 +16,10 @@ from runs import (
     paired_difference,
     run_recvae,
 )
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from sklearn_recvae import RecVAERecommender
 

@@ -4,7 +4,7 @@ The regularisation of EASE, the iteration of RecVAE and the weights of a blend a
 chosen by validation NDCG@100; the test users are evaluated once. A finished run is a
 file in ``--results`` and is not computed again.
 
-    python examples/blending.py --data ml-1m.zip
+    python examples/studies/blending.py --data ml-1m.zip
 """
 
 import copy
@@ -12,11 +12,7 @@ import functools
 import time
 
 import numpy as np
-from matplotlib.figure import Figure
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from runs import (
+from _runs import (
     METRICS,
     N_RANKS,
     add_data_arguments,
@@ -29,6 +25,10 @@ from runs import (
     mean_over_seeds,
     paired_difference,
 )
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
 from sklearn.frozen import FrozenEstimator
 
 from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender

@@ -6,7 +6,7 @@ users are evaluated with it alone. A finished run is a file in ``--results`` and
 computed again. A model whose library is missing is left out; run the script again where
 the library is, with the same results, to add it.
 
-    python examples/compare_baselines.py --data ml-1m.zip
+    python examples/studies/compare_baselines.py --data ml-1m.zip
 """
 
 import importlib
@@ -17,13 +17,8 @@ import time
 
 import numpy as np
 import psutil
-from baselines import MODELS
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from runs import (
+from _baselines import MODELS
+from _runs import (
     METRICS,
     N_RANKS,
     add_data_arguments,
@@ -36,6 +31,11 @@ from runs import (
     mean_over_seeds,
     paired_difference,
 )
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from sklearn_recvae.metrics import ndcg_at_k
 

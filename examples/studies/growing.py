@@ -5,7 +5,7 @@ The later ones bring new users, longer rows of known users, and new items: the m
 gets the items by `add_items` and goes on with `partial_fit`. A fifth of each user's
 items is held out of all training, for the test.
 
-    python examples/growing.py --data ml-latest-small.zip
+    python examples/studies/growing.py --data ml-latest-small.zip
 """
 
 import argparse
@@ -13,10 +13,10 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import numpy as np
+from _runs import mean_and_error
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from runs import mean_and_error
 
 from sklearn_recvae import RecVAERecommender
 from sklearn_recvae.metrics import ndcg_at_k

@@ -5,18 +5,14 @@ for the test, fits RecVAE with the settings of the paper for each seed, keeps th
 iteration by validation, and evaluates the test users once. A finished run is a file in
 ``--results`` and is not computed again: an interrupted study goes on where it was.
 
-    python examples/reproduce_paper.py --dataset ml-20m --data ml-20m.zip
+    python examples/studies/reproduce_paper.py --dataset ml-20m --data ml-20m.zip
 """
 
 from pathlib import Path
 
 import numpy as np
-from baselines import fit_popularity
-from matplotlib.figure import Figure
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from runs import (
+from _baselines import fit_popularity
+from _runs import (
     METRICS,
     N_RANKS,
     SPLIT_SEED,
@@ -29,6 +25,10 @@ from runs import (
     print_sizes,
     run_recvae,
 )
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from sklearn_recvae import EASERecommender, RecVAERecommender, datasets
 from sklearn_recvae.model_selection import strong_generalization_split

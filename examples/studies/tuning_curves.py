@@ -5,27 +5,27 @@ finished run is a file in ``--results`` and is not computed again. The score is 
 the best iteration by validation, on the users who chose it: it is optimistic, and so is
 the setting with the highest mean. Confirm a choice on test users.
 
-    python examples/tuning_curves.py --data ml-1m.zip ml-latest-small.zip
+    python examples/studies/tuning_curves.py --data ml-1m.zip ml-latest-small.zip
 """
 
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from runs import (
+from _runs import (
     DATA_HELP,
+    auto_batch_size,
     load_interactions,
     make_parser,
     mean_and_error,
     paired_difference,
     run_recvae,
 )
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from sklearn_recvae import RecVAERecommender
-from sklearn_recvae._training.trainer import auto_batch_size
 from sklearn_recvae.model_selection import strong_generalization_split
 
 METRIC = "NDCG@100"

@@ -22,13 +22,12 @@ import torch
 if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
     raise ImportError(f"RecBole 1.2 needs numpy 1, got {np.__version__}")
 
+from _runs import N_RANKS, auto_batch_size, rank_by_scores, stack_all_users
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
 from recbole.utils import get_model, init_seed
-from runs import N_RANKS, rank_by_scores, stack_all_users
 
-from sklearn_recvae._training.trainer import auto_batch_size
 from sklearn_recvae.metrics import ndcg_at_k
 
 MAX_EPOCHS = 100

@@ -69,6 +69,11 @@ def add_data_arguments(parser):
     )
 
 
+def auto_batch_size(n_users):
+    """Give what ``batch_size="auto"`` is for so many training users."""
+    return min(500, max(50, n_users // 32))
+
+
 def load_interactions(path):
     """Read a sparse matrix as SciPy saves it, or MovieLens ratings above 3.5."""
     if path.suffix == ".npz":

@@ -10,7 +10,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from runs import N_RANKS, rank_by_scores, stack_all_users
+from _runs import N_RANKS, rank_by_scores, stack_all_users
 from scipy.sparse import csr_matrix
 from sklearn.model_selection import ParameterGrid
 
@@ -134,9 +134,9 @@ def fit_warp(split, setting, seed):
 
 
 def fit_recbole(name, split, setting, seed):
-    import baselines_recbole
+    import _baselines_recbole
 
-    return baselines_recbole.fit_recbole(name, split, setting, seed, PATIENCE)
+    return _baselines_recbole.fit_recbole(name, split, setting, seed, PATIENCE)
 
 
 # As many settings for each model; the first is what its library or its paper has.
