@@ -163,7 +163,9 @@ def item_sums(entries, table, begin, end):
     return weighted_row_sums(table, rows, weights, offsets)
 
 
-def mean_log_likelihood(z, weight, bias, batch, *, keys=None, block_bytes=None):
+def mean_log_likelihood(
+    z, weight, bias, batch, *, communicator, keys=None, block_bytes=None
+):
     """Mean over users of sum_i x_i log softmax(W z + b)_i.
 
     The gradient of the log-sum-exp with respect to z is attention with the decoder
@@ -181,6 +183,9 @@ def mean_log_likelihood(z, weight, bias, batch, *, keys=None, block_bytes=None):
         Decoder bias b.
     batch : Batch
         The rows x; values and totals are used, not the noised inputs.
+    communicator : Communicator
+        Joins the items of several processes; W, b and the entries of the batch are
+        then of this process alone, its totals of all.
     keys : tuple of torch.Tensor, default=None
         W and b in the dtype of the large matrix products, if it is another one.
     block_bytes : int, default=None
@@ -198,12 +203,14 @@ def mean_log_likelihood(z, weight, bias, batch, *, keys=None, block_bytes=None):
     column_bytes = max(1, batch.n_rows) * keys[0].dtype.itemsize
     n_blocks = -(-len(weight) * column_bytes // block_bytes)
     block_items = -(-len(weight) // n_blocks)  # blocks of equal size
-    return _MeanLogLikelihood.apply(z, weight, bias, batch, keys, block_items)
+    return _MeanLogLikelihood.apply(
+        z, weight, bias, batch, communicator, keys, block_items
+    )
 
 
 class _MeanLogLikelihood(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, z, weight, bias, batch, keys, block_items):
+    def forward(ctx, z, weight, bias, batch, communicator, keys, block_items):
         need_z, need_weight, need_bias = ctx.needs_input_grad[:3]
         low_z = z.to(keys[0].dtype)
         starts = range(0, len(weight), block_items)
@@ -218,14 +225,21 @@ class _MeanLogLikelihood(torch.autograd.Function):
                 attended *= (before - log_normalizer).exp_()[:, None]
                 share = (log_mass - log_normalizer).exp_()[:, None]
                 attended += share * product(softmax, block[0].T)
+        own_normalizer = log_normalizer  # over the items of this process
+        log_normalizer = communicator.logsumexp(own_normalizer)
+        if need_z and log_normalizer is not own_normalizer:
+            attended *= (own_normalizer - log_normalizer).exp_()[:, None]
         values = batch.values.to(z.dtype)
         # sum_i x_i w_i, so that sum_i x_i logit_i = z observed + sum_i x_i b_i
-        observed = weighted_row_sums(weight, batch.items, values, batch.offsets)
+        observed = communicator.sum_(
+            weighted_row_sums(weight, batch.items, values, batch.offsets)
+        )
         totals = batch.totals.to(z.dtype)
         likelihood = ((z * observed).sum(1) - totals * log_normalizer).sum()
-        likelihood += values @ bias[batch.items]
+        likelihood += communicator.sum_(values @ bias[batch.items])
         grad_z = grad_weight = grad_bias = None
         if need_z:
+            attended = communicator.sum_(attended)
             grad_z = (observed - totals[:, None] * attended).div_(batch.n_rows)
         if need_weight or need_bias:
             # The bias is the weight of one more latent variable, which is always 1.
@@ -253,7 +267,7 @@ class _MeanLogLikelihood(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad):
         grads = [None if saved is None else saved * grad for saved in ctx.saved_tensors]
-        return *grads, None, None, None
+        return *grads, None, None, None, None
 
 
 def _softmax(z, keys, offset):

@@ -456,15 +456,15 @@ def test_full_disk(tmp_path, monkeypatch):
 
 def test_interrupted_fit_can_be_used_and_goes_on(tmp_path, monkeypatch):
     expected = recommender().fit(X_train, X_val=X_val)
-    step, calls = Trainer._step, []
+    apply, calls = Trainer._apply, []
 
-    def interrupt(optimizer):
+    def interrupt(trainer, gradients):
         calls.append(1)
         if len(calls) == 11:
             raise KeyboardInterrupt
-        step(optimizer)
+        apply(trainer, gradients)
 
-    monkeypatch.setattr(Trainer, "_step", staticmethod(interrupt))
+    monkeypatch.setattr(Trainer, "_apply", interrupt)
     model = recommender()
     with pytest.raises(KeyboardInterrupt, match=r"has \d iterations"):
         model.fit(X_train, X_val=X_val, checkpoint=tmp_path)

@@ -52,13 +52,12 @@ def test_old_items_keep_what_they_have(model, prepare):
 def test_moments_stay(model):
     def moments(model):
         state = model._state
-        yield state.input_optimizer.mean, state.input_optimizer.square
-        for moments in state.decoder_optimizer.state_dict()["state"].values():
-            yield moments["exp_avg"], moments["exp_avg_sq"]
+        for table in state.tables.values():
+            yield table.mean, table.square
 
-    step, before = model._state.input_optimizer.n_steps, [*moments(model)]
+    step, before = model._state.n_steps, [*moments(model)]
     model.add_items(2)
-    assert model._state.input_optimizer.n_steps == step
+    assert model._state.n_steps == step
     for old_pair, new_pair in zip(before, moments(model), strict=True):
         for old, new in zip(old_pair, new_pair, strict=True):
             np.testing.assert_array_equal(new[: len(old)], old)

@@ -18,7 +18,7 @@ from sklearn_recvae import (
 from sklearn_recvae._batches import InteractionTensors
 from sklearn_recvae._interactions import as_csr
 from sklearn_recvae._training import optimizers
-from sklearn_recvae._training.optimizers import InputAdam
+from sklearn_recvae._training.optimizers import RowAdam
 from sklearn_recvae._training.state import Progress
 from sklearn_recvae.datasets import make_interactions
 
@@ -72,13 +72,14 @@ def draw_batch(seed):
 
 
 def take_step(table, seed):
-    sums = table.look_up(draw_batch(seed))
-    table.step(torch.sin(torch.arange(4.0 * WIDTH) + seed).reshape(sums.shape))
+    look_up = table.look_up(draw_batch(seed))
+    gradient = torch.sin(torch.arange(4.0 * WIDTH) + seed).reshape(4, WIDTH)
+    table.step(look_up, gradient)
 
 
 def table_left_behind():
     """A table whose rows have missed different numbers of steps."""
-    table = InputAdam(torch.nn.Parameter(torch.ones(N_ITEMS, WIDTH)))
+    table = RowAdam(torch.nn.Parameter(torch.ones(N_ITEMS, WIDTH)))
     table.lr = 0.1
     for seed in range(6):
         take_step(table, seed)
@@ -97,7 +98,7 @@ def equal(tables, others):
 
 
 # Those that change something.
-WRITING = [InputAdam.catch_up, InputAdam._write, InputAdam._finish]
+WRITING = [RowAdam.catch_up, RowAdam._write, RowAdam._finish]
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_catching_up_again_after_an_interrupt():
         assert equal(caught_up(table), expected)
 
     interrupt_everywhere(
-        WRITING, lambda: copy.deepcopy(before), InputAdam.catch_up, check
+        WRITING, lambda: copy.deepcopy(before), RowAdam.catch_up, check
     )
 
 
@@ -131,7 +132,7 @@ def test_step_after_an_interrupted_catching_up():
         torch.testing.assert_close(caught_up(table), expected, rtol=1e-5, atol=0)
 
     interrupt_everywhere(
-        WRITING, lambda: copy.deepcopy(before), InputAdam.catch_up, check, "line"
+        WRITING, lambda: copy.deepcopy(before), RowAdam.catch_up, check, "line"
     )
 
 
@@ -148,7 +149,7 @@ def test_interrupted_step_is_taken_or_not():
         taken.append(number)
 
     interrupt_everywhere(
-        [InputAdam.step, InputAdam._step_selected, *WRITING[1:]],
+        [RowAdam.step, RowAdam._step_selected, *WRITING[1:]],
         lambda: copy.deepcopy(before),
         lambda table: take_step(table, 6),
         check,

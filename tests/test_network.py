@@ -7,7 +7,7 @@ from scipy.special import expit
 
 from sklearn_recvae._batches import InteractionTensors
 from sklearn_recvae._interactions import as_csr
-from sklearn_recvae._network import build_recvae
+from sklearn_recvae._network import RecVAE
 
 N_ITEMS, HIDDEN, LATENT = 30, 8, 5
 
@@ -50,7 +50,7 @@ def make_rows(seed=0):
 @pytest.mark.parametrize("dense_connections", [True, False])
 @pytest.mark.parametrize("n_hidden_layers", [1, 2, 5])
 def test_encoder_equals_the_dense_formula(n_hidden_layers, dense_connections):
-    module = build_recvae(
+    module = RecVAE.build(
         N_ITEMS, LATENT, HIDDEN, n_hidden_layers, dense_connections, seed=0
     ).double()
     # Far from the initial values, so that scale and shift of the norms count too.
@@ -71,7 +71,7 @@ def test_encoder_equals_the_dense_formula(n_hidden_layers, dense_connections):
 
 
 def test_initial_weights_are_those_of_linear_layers():
-    module = build_recvae(N_ITEMS, LATENT, HIDDEN, 3, True, seed=0)
+    module = RecVAE.build(N_ITEMS, LATENT, HIDDEN, 3, True, seed=0)
     encoder, decoder = module.encoder, module.decoder
     assert encoder.input.weight.shape == (N_ITEMS, HIDDEN)
     for layer, fan_in in [
@@ -96,7 +96,7 @@ def test_initial_weights_are_those_of_linear_layers():
 def test_initial_weights_depend_on_the_seed_alone():
     before = torch.random.get_rng_state()
     first, second, other = (
-        build_recvae(N_ITEMS, LATENT, HIDDEN, 2, True, seed=s) for s in (0, 0, 1)
+        RecVAE.build(N_ITEMS, LATENT, HIDDEN, 2, True, seed=s) for s in (0, 0, 1)
     )
     assert torch.equal(torch.random.get_rng_state(), before)
     for a, b, c in zip(*(m.parameters() for m in (first, second, other)), strict=True):
@@ -105,7 +105,7 @@ def test_initial_weights_depend_on_the_seed_alone():
 
 
 def test_mixed_precision_keeps_float32_outside_the_products():
-    module = build_recvae(N_ITEMS, LATENT, HIDDEN, 5, True, seed=0)
+    module = RecVAE.build(N_ITEMS, LATENT, HIDDEN, 5, True, seed=0)
     batch = InteractionTensors(make_rows(), torch.device("cpu")).batch(torch.arange(7))
     mean, log_variance = module.encoder(batch)
     low_mean, low_log_variance = module.encoder(batch, torch.bfloat16)
@@ -113,3 +113,41 @@ def test_mixed_precision_keeps_float32_outside_the_products():
         assert low.dtype == torch.float32
         assert not torch.equal(exact, low)
         torch.testing.assert_close(exact, low, rtol=0.05, atol=0.02)
+
+
+def test_weights_are_those_that_are_declared():
+    sizes = (LATENT, HIDDEN, 3, True)
+    network = RecVAE.build(N_ITEMS, *sizes, seed=0)
+    shapes = dict(RecVAE.weight_shapes(N_ITEMS, *sizes))
+    weights = {name: w.numpy() for name, w in network.state_dict().items()}
+    assert {name: w.shape for name, w in weights.items()} == shapes
+    first, others = RecVAE.count_weights(N_ITEMS, *sizes)
+    assert first == N_ITEMS * HIDDEN
+    assert first + others == sum(w.size for w in weights.values())
+    for name in network.item_tables:
+        assert len(weights[name]) == N_ITEMS
+    # What has a row for each item, and only that, grows with the catalogue.
+    larger = dict(RecVAE.weight_shapes(N_ITEMS + 1, *sizes))
+    grown = {name for name, shape in larger.items() if shape != shapes[name]}
+    assert grown == set(network.item_tables)
+
+
+def test_rebuilt_network_shares_the_memory():
+    sizes = (LATENT, HIDDEN, 2, False)
+    network = RecVAE.build(N_ITEMS, *sizes, seed=0)
+    weights = {name: w.numpy() for name, w in network.state_dict().items()}
+    again = RecVAE.rebuild(N_ITEMS, *sizes, weights=weights)
+    for name, weight in again.state_dict().items():
+        assert np.shares_memory(weight.numpy(), weights[name])
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [(LATENT, HIDDEN, 10**9, True), (LATENT, HIDDEN, 1, 1), (0, HIDDEN, 2, True), ()],
+    ids=str,
+)
+def test_sizes_that_are_wrong_are_refused(sizes):
+    network = RecVAE.build(N_ITEMS, LATENT, HIDDEN, 2, True, seed=0)
+    weights = {name: w.numpy() for name, w in network.state_dict().items()}
+    with pytest.raises(ValueError, match=r"the sizes are|there is no array"):
+        RecVAE.rebuild(N_ITEMS, *sizes, weights=weights)

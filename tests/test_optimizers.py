@@ -7,7 +7,7 @@ import torch
 from sklearn_recvae._batches import InteractionTensors
 from sklearn_recvae._interactions import as_csr
 from sklearn_recvae._training import optimizers
-from sklearn_recvae._training.optimizers import InputAdam
+from sklearn_recvae._training.optimizers import RowAdam
 
 N_ITEMS, WIDTH = 60, 5
 LEARNING_RATE = 5e-4  # the default of the estimator
@@ -28,7 +28,7 @@ def run_beside_dense_adam(dtype, scale, shares, monkeypatch, n_steps=600):
     start = torch.tensor(rng.normal(size=(N_ITEMS, WIDTH)), dtype=dtype) / 10
     dense = torch.nn.Parameter(start.clone())
     adam = torch.optim.Adam([dense], lr=LEARNING_RATE)
-    table = InputAdam(torch.nn.Parameter(start.clone()))
+    table = RowAdam(torch.nn.Parameter(start.clone()))
     table.lr = LEARNING_RATE
     popularity = np.linspace(0.001, 0.1, N_ITEMS) ** 1.5 * 4
     worst, n_deferred = 0, 0
@@ -37,10 +37,10 @@ def run_beside_dense_adam(dtype, scale, shares, monkeypatch, n_steps=600):
         x = torch.zeros(4, N_ITEMS, dtype=dtype)
         x[batch.rows, batch.items] = batch.inputs.to(dtype)
         gradient = torch.tensor(rng.normal(size=(4, WIDTH)) * scale, dtype=dtype)
-        sums = table.look_up(batch)
-        n_deferred += table._selected is not None
-        worst = max(worst, (sums - x @ dense).abs().max().item())
-        table.step(gradient)
+        look_up = table.look_up(batch)
+        n_deferred += look_up.rows is not None
+        worst = max(worst, (look_up.sums - x @ dense).abs().max().item())
+        table.step(look_up, gradient)
         dense.grad = x.T @ gradient
         adam.step()
         if step % 250 == 249:
@@ -77,7 +77,7 @@ def test_within_1e_6_of_dense_adam_in_float32(monkeypatch):
 
 def test_two_points_stand_for_all_steps():
     # Rows that missed 1 to 40 steps from the 30th on, against the plain sums.
-    table = InputAdam(torch.nn.Parameter(torch.zeros(1, 1)))
+    table = RowAdam(torch.nn.Parameter(torch.zeros(1, 1)))
     clock = table._up_to_date_clock(30)
     for _ in range(40):
         clock = optimizers._after_a_step(clock)
@@ -102,11 +102,11 @@ def test_chunks_and_blocks_do_not_change_the_result(monkeypatch):
         monkeypatch.setattr(optimizers, "GRADIENT_BYTES", gradient_bytes)
         monkeypatch.setattr(optimizers, "DEFERRED_SHARES", (0.1, 0.1))
         rng = np.random.default_rng(1)
-        table = InputAdam(torch.nn.Parameter(torch.ones(N_ITEMS, WIDTH)))
+        table = RowAdam(torch.nn.Parameter(torch.ones(N_ITEMS, WIDTH)))
         table.lr = 0.1
         for _ in range(30):
-            sums = table.look_up(draw_batch(rng, np.linspace(0, 0.05, N_ITEMS)))
-            table.step(sums.detach() - 0.3)
+            look_up = table.look_up(draw_batch(rng, np.linspace(0, 0.05, N_ITEMS)))
+            table.step(look_up, look_up.sums - 0.3)
         table.catch_up()
         weights.append(table.weight.detach())
     # Where a vectorised loop ends, single numbers are rounded otherwise.
@@ -116,14 +116,48 @@ def test_chunks_and_blocks_do_not_change_the_result(monkeypatch):
 
 def test_a_copy_goes_on_by_itself():
     rng = np.random.default_rng(0)
-    table = InputAdam(torch.nn.Parameter(torch.ones(N_ITEMS, WIDTH)))
+    table = RowAdam(torch.nn.Parameter(torch.ones(N_ITEMS, WIDTH)))
     table.lr = 0.1
-    table.look_up(draw_batch(rng, 0.02))
-    table.step(torch.ones(4, WIDTH))
+    table.step(table.look_up(draw_batch(rng, 0.02)), torch.ones(4, WIDTH))
     copied = copy.deepcopy(table)
     before = table.weight.detach().clone()
-    copied.look_up(draw_batch(rng, 0.02))
-    copied.step(torch.ones(4, WIDTH))
+    copied.step(copied.look_up(draw_batch(rng, 0.02)), torch.ones(4, WIDTH))
     copied.catch_up()
     assert torch.equal(table.weight, before)
     assert not torch.equal(copied.weight, before)
+
+
+def test_gradients_for_each_row_are_those_of_adam():
+    rng = np.random.default_rng(0)
+    for shape in ((N_ITEMS, WIDTH), (N_ITEMS,)):
+        start = torch.tensor(rng.normal(size=shape))
+        dense, table = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start)
+        adam, rows = torch.optim.Adam([dense], lr=0.1, fused=True), RowAdam(table)
+        rows.lr = 0.1
+        for _ in range(5):
+            dense.grad = torch.tensor(rng.normal(size=shape))
+            rows.step_dense(dense.grad.clone())
+            adam.step()
+        assert torch.equal(dense, table)
+        assert rows.n_steps == 5
+
+
+def test_a_dense_step_comes_after_the_missed_ones():
+    rng = np.random.default_rng(0)
+    start = torch.tensor(rng.normal(size=(N_ITEMS, WIDTH)))
+    dense, table = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start)
+    adam, rows = torch.optim.Adam([dense], lr=0.1), RowAdam(table)
+    rows.lr = 0.1
+    for step in range(9):
+        batch = draw_batch(rng, 0.02)
+        x = torch.zeros(4, N_ITEMS, dtype=torch.float64)
+        x[batch.rows, batch.items] = batch.inputs.double()
+        gradient = torch.tensor(rng.normal(size=(4, WIDTH)))
+        dense.grad = x.T @ gradient
+        adam.step()
+        if step % 3 == 2:
+            rows.step_dense(dense.grad)
+        else:
+            rows.step(rows.look_up(batch), gradient)
+    rows.catch_up()
+    torch.testing.assert_close(table, dense, rtol=0, atol=1e-6)

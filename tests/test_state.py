@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
-from sklearn_recvae._network import build_recvae
+from sklearn_recvae._batches import InteractionTensors
+from sklearn_recvae._network import RecVAE
 from sklearn_recvae._recvae import RecVAERecommender
+from sklearn_recvae._training.fit import TrainingOptions
 from sklearn_recvae._training.state import (
     RECORD,
     Progress,
@@ -10,13 +12,15 @@ from sklearn_recvae._training.state import (
     restore_training,
     state_to_arrays,
 )
+from sklearn_recvae._training.trainer import Trainer
 from sklearn_recvae.datasets import make_interactions
 
+TABLE = "encoder.input.weight"
 X, _, _ = make_interactions(40, 12, random_state=0)
 
 
 def new_training(ema_decay=0.5):
-    state = new_training_state(build_recvae(12, 3, 4, 2, True, seed=0), 0)
+    state = new_training_state(RecVAE.build(12, 3, 4, 2, True, seed=0), 0)
     return state, Progress(state.module, ema_decay)
 
 
@@ -25,9 +29,14 @@ def checkpoint():
     """Arrays after two iterations, of which the first was the better one."""
     state, progress = new_training()
     estimator = RecVAERecommender(3, hidden_dim=4, n_hidden_layers=2)
-    estimator.n_features_in_ = 12
-    for score in (0.5, 0.25):
-        likelihood, kl = estimator._trainer(state, X, 0).run_iteration()
+    trainer = Trainer(
+        state,
+        InteractionTensors(X, state.module.device),
+        estimator._build_objective(state.module),
+        TrainingOptions.of(estimator),
+    )
+    for number, score in enumerate((0.5, 0.25), start=1):
+        likelihood, kl = trainer.run_iteration(number)
         progress.average(state.module)
         progress.add(dict(zip(RECORD, (likelihood, kl, score, 1.0), strict=True)))
     return state_to_arrays(state) | progress.to_arrays()
@@ -55,19 +64,25 @@ CHANGES = {
     "no array history.kl": lambda arrays: arrays.pop("history.kl"),
     "no array best.decoder": lambda arrays: arrays.pop("best.decoder.bias"),
     "no array average.decoder": lambda arrays: arrays.pop("average.decoder.bias"),
-    "input.mean has": lambda arrays: arrays.update(
-        {"input.mean": arrays["input.mean"].astype(np.int64)}
+    "encoder.input.weight.mean has": lambda arrays: arrays.update(
+        {
+            "encoder.input.weight.mean": arrays["encoder.input.weight.mean"].astype(
+                np.int64
+            )
+        }
     ),
-    "input.square has": lambda arrays: arrays.update(
-        {"input.square": arrays["input.square"][:1]}
+    "encoder.input.weight.square has": lambda arrays: arrays.update(
+        {f"{TABLE}.square": arrays[f"{TABLE}.square"][:1]}
     ),
-    "decoder.0.exp_avg has": lambda arrays: arrays.update(
-        {"decoder.0.exp_avg": np.zeros((1, 1), np.float32)}
+    "encoder.0.exp_avg has": lambda arrays: arrays.update(
+        {"encoder.0.exp_avg": np.zeros((1, 1), np.float32)}
     ),
     "module.decoder.bias .* not finite": lambda arrays: arrays.update(
         {"module.decoder.bias": np.full(12, np.nan, np.float32)}
     ),
-    "input.n_steps has": lambda arrays: arrays.update({"input.n_steps": np.array(2.5)}),
+    "decoder.bias.n_steps has": lambda arrays: arrays.update(
+        {"decoder.bias.n_steps": np.array(2.5)}
+    ),
     "best of 2 iterations is 3": lambda arrays: arrays.update(
         best_iteration=np.array(3)
     ),

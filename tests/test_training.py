@@ -1,17 +1,20 @@
 import copy
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 
+from sklearn_recvae import RecVAERecommender
 from sklearn_recvae._batches import InteractionTensors
 from sklearn_recvae._interactions import as_csr
-from sklearn_recvae._network import build_recvae
+from sklearn_recvae._network import RecVAE
+from sklearn_recvae._training.fit import TrainingOptions, run_fit
 from sklearn_recvae._training.implicit_slim import implicit_slim
-from sklearn_recvae._training.optimizers import InputAdam
+from sklearn_recvae._training.optimizers import RowAdam
 from sklearn_recvae._training.state import Progress, new_training_state
-from sklearn_recvae._training.trainer import Trainer, auto_batch_size, train
+from sklearn_recvae._training.trainer import Trainer
 
 N_USERS, N_ITEMS, HIDDEN, LATENT = 13, 17, 6, 4
 BATCH_SIZE = 5
@@ -29,8 +32,6 @@ PARAMETERS = {
     "slim_interval": None,
     "slim_regularization": 2.0,
     "slim_min_count": 3,
-    "matmul_dtype": torch.float64,
-    "n_iterations": 0,
 }
 
 
@@ -38,7 +39,7 @@ class NoHooks:
     def begin_iteration(self):
         pass
 
-    def end_iteration(self, record):
+    def end_iteration(self):
         return False
 
 
@@ -51,11 +52,47 @@ def make_X(seed=0):
     return as_csr(X)
 
 
-def make_trainer(X, seed=0, **changed):
-    module = build_recvae(N_ITEMS, LATENT, HIDDEN, 3, True, seed=seed).double()
+class Float64Options(TrainingOptions):
+    """With products as exact as the weights in these tests."""
+
+    def matmul_dtype(self, device):
+        return torch.float64
+
+
+def make_training(X, seed=0, **changed):
+    """What a fit is made of: state, objective, options."""
+    estimator = RecVAERecommender(**{**PARAMETERS, **changed})
+    module = RecVAE.build(N_ITEMS, LATENT, HIDDEN, 3, True, seed=seed).double()
     state = new_training_state(module, seed)
+    return state, estimator._build_objective(module), Float64Options.of(estimator)
+
+
+def make_trainer(X, seed=0, **changed):
+    state, objective, options = make_training(X, seed, **changed)
     tensors = InteractionTensors(X, torch.device("cpu"))
-    return Trainer(state, tensors, **{**PARAMETERS, **changed})
+    return Trainer(state, tensors, objective, options)
+
+
+def fit(X, scores=None, hooks=None, ema_decay=0.0, **changed):
+    """Run a whole fit, with these validation scores; return module and progress."""
+    state, objective, options = make_training(X, ema_decay=ema_decay, **changed)
+    progress = Progress(state.module, ema_decay)
+    seen = []
+
+    def validate(module):
+        seen.append(snapshot(module))
+        return scores[len(seen) - 1]
+
+    run_fit(
+        X,
+        state,
+        progress,
+        objective,
+        options,
+        hooks or NoHooks(),
+        validate=validate if scores else None,
+    )
+    return state.module, progress, seen
 
 
 class DenseReference:
@@ -207,8 +244,8 @@ def test_two_iterations_equal_the_dense_float64_computation(changed):
     reference = DenseReference(
         copy.deepcopy(trainer.module), X, 0, **{**PARAMETERS, **changed}
     )
-    for _ in range(2):
-        trainer.run_iteration()
+    for number in (1, 2):
+        trainer.run_iteration(number)
         reference.iterate()
     for name, parameter in trainer.module.named_parameters():
         torch.testing.assert_close(
@@ -230,15 +267,15 @@ def test_each_phase_updates_its_half_only():
     trainer = make_trainer(make_X())
     encoder, decoder = trainer.module.encoder, trainer.module.decoder
     before = snapshot(encoder), snapshot(decoder)
-    trainer._elbo_epoch(joint=False)
+    trainer._encoder_pass(joint=False)
     assert not unchanged(before[0], encoder)
     assert unchanged(before[1], decoder)
     before = snapshot(encoder), snapshot(decoder)
-    trainer._decoder_epoch()
+    trainer._decoder_pass()
     assert unchanged(before[0], encoder)
     assert not unchanged(before[1], decoder)
     before = snapshot(encoder), snapshot(decoder)
-    trainer._elbo_epoch(joint=True)
+    trainer._encoder_pass(joint=True)
     assert not unchanged(before[0], encoder)
     assert not unchanged(before[1], decoder)
 
@@ -253,40 +290,40 @@ def test_old_posterior_is_of_clean_rows_at_the_last_refresh():
 
     # Before the first iteration: the encoder as it is initialised.
     initial = clean_posterior()
-    torch.testing.assert_close(trainer.old_mean, initial[0])
-    torch.testing.assert_close(trainer.old_log_variance, initial[1])
+    torch.testing.assert_close(trainer.old.mean, initial[0])
+    torch.testing.assert_close(trainer.old.log_variance, initial[1])
     # The encoder phase leaves the table as it was.
-    trainer._elbo_epoch(joint=False)
-    torch.testing.assert_close(trainer.old_mean, initial[0])
+    trainer._encoder_pass(joint=False)
+    torch.testing.assert_close(trainer.old.mean, initial[0])
     # After an iteration: the encoder as it stands, which the decoder phase kept.
-    trainer.run_iteration()
-    torch.testing.assert_close(trainer.old_mean, clean_posterior()[0])
-    assert not torch.allclose(trainer.old_mean, initial[0])
+    trainer.run_iteration(1)
+    torch.testing.assert_close(trainer.old.mean, clean_posterior()[0])
+    assert not torch.allclose(trainer.old.mean, initial[0])
 
 
-def test_both_optimisers_are_adam_with_a_state_of_their_own():
+def test_all_weights_have_adam_with_a_state_of_their_own():
     trainer = make_trainer(make_X())
-    trainer.run_iteration()
-    optimizers = trainer.encoder_optimizer, trainer.decoder_optimizer
-    encoder, decoder = trainer.module.encoder, trainer.module.decoder
-    table = trainer.input_optimizer
-    assert type(table) is InputAdam
-    assert table.weight is encoder.input.weight
-    assert table.lr == PARAMETERS["learning_rate"]
-    rest = [p for p in encoder.parameters() if p is not table.weight]
-    steps = []
-    for optimizer, parameters in zip(
-        optimizers, (rest, decoder.parameters()), strict=True
-    ):
-        (group,) = optimizer.param_groups
-        assert type(optimizer) is torch.optim.Adam
-        assert group["weight_decay"] == 0
-        assert group["lr"] == PARAMETERS["learning_rate"]
-        assert {id(p) for p in group["params"]} == {id(p) for p in parameters}
-        steps.append({state["step"].item() for state in optimizer.state.values()})
+    trainer.run_iteration(1)
+    state, weights = trainer.state, dict(trainer.module.named_parameters())
     n_batches = math.ceil(N_USERS / BATCH_SIZE)
-    assert steps == [{3 * n_batches}, {n_batches}]
-    assert table.n_steps == 3 * n_batches
+    n_steps = {"encoder.input.weight": 3 * n_batches}
+    n_steps |= {"decoder.weight": n_batches, "decoder.bias": n_batches}
+    assert {name: table.n_steps for name, table in state.tables.items()} == n_steps
+    for name, table in state.tables.items():
+        assert type(table) is RowAdam
+        assert table.weight is weights.pop(name)
+        assert table.lr == PARAMETERS["learning_rate"]
+    assert state.n_steps == 3 * n_batches
+    # The decoder of RecVAE is a table and nothing else.
+    assert list(state.dense) == ["encoder"]
+    optimizer = state.dense["encoder"]
+    (group,) = optimizer.param_groups
+    assert type(optimizer) is torch.optim.Adam
+    assert group["weight_decay"] == 0
+    assert group["lr"] == PARAMETERS["learning_rate"]
+    assert {id(p) for p in group["params"]} == {id(p) for p in weights.values()}
+    steps = {of_weight["step"].item() for of_weight in optimizer.state.values()}
+    assert steps == {3 * n_batches}
 
 
 def test_means_of_an_iteration_are_those_of_its_batches():
@@ -294,7 +331,7 @@ def test_means_of_an_iteration_are_those_of_its_batches():
     trainer = make_trainer(make_X(), noise_rate=0, learning_rate=0.0)
     trainer.module.encoder.posterior.bias.data[LATENT:] = -60
     trainer.module.encoder.posterior.weight.data[LATENT:] = 0
-    likelihood, _ = trainer.run_iteration()
+    likelihood, _ = trainer.run_iteration(1)
     x = torch.tensor(make_X().toarray()).double()
     with torch.no_grad():
         z, _ = trainer.module.encoder(trainer.X.batch(torch.arange(N_USERS)))
@@ -303,47 +340,21 @@ def test_means_of_an_iteration_are_those_of_its_batches():
 
 
 def test_best_weights_are_kept():
-    trainer = make_trainer(make_X())
-    scores = iter([0.1, 0.3, 0.2, 0.3])
-    weights = []
-
-    def validate():
-        weights.append(snapshot(trainer.module))
-        return next(scores)
-
-    progress = Progress(trainer.module)
-    train(trainer, NoHooks(), progress, max_iter=4, validate=validate)
+    scores = [0.1, 0.3, 0.2, 0.3]
+    module, progress, seen = fit(make_X(), scores, max_iter=4)
     assert progress.best_iteration == 2  # the first of equals
-    assert [record["validation_score"] for record in progress.history] == [
-        0.1,
-        0.3,
-        0.2,
-        0.3,
-    ]
-    assert unchanged(weights[1], trainer.module)
+    assert [record["validation_score"] for record in progress.history] == scores
+    assert unchanged(seen[1], module)
 
 
-@pytest.mark.parametrize("validated", [False, True])
-def test_average_of_the_weights(validated):
+@pytest.mark.parametrize("scores", [None, [0.1, 0.3, 0.2]])
+def test_average_of_the_weights(scores):
     decay = 0.6
-    trainer, alone = make_trainer(make_X()), make_trainer(make_X())
-    progress = Progress(trainer.module, decay)
-    expected, seen = [], []
-
-    def validate():
-        seen.append(snapshot(progress.module))
-        return [0.1, 0.3, 0.2][len(seen) - 1]
-
-    train(
-        trainer,
-        NoHooks(),
-        progress,
-        max_iter=3,
-        validate=validate if validated else None,
-    )
-    iterations = []
+    alone = make_trainer(make_X())
+    module, _, seen = fit(make_X(), scores, ema_decay=decay, max_iter=3)
+    iterations, expected = [], []
     for number in range(1, 4):
-        alone.run_iteration()  # the average does not change what is trained
+        alone.run_iteration(number)  # the average does not change what is trained
         iterations.append(snapshot(alone.module))
         shares = decay ** np.arange(number)[::-1]
         shares /= shares.sum()
@@ -356,23 +367,22 @@ def test_average_of_the_weights(validated):
                 for weights in zip(*iterations, strict=True)
             ]
         )
-    if validated:
-        for weights, average in zip(seen, expected, strict=True):
-            torch.testing.assert_close(weights, average)
-    given_out = expected[1 if validated else 2]
-    torch.testing.assert_close(snapshot(trainer.module), given_out)
+    for weights, average in zip(seen, expected, strict=scores is not None):
+        torch.testing.assert_close(weights, average)
+    torch.testing.assert_close(snapshot(module), expected[1 if scores else 2])
 
 
 def test_implicit_slim_comes_before_every_nth_iteration():
     X = make_X()
     trainer = make_trainer(X, slim_interval=2)
     alone = make_trainer(X)
-    moments = trainer.input_optimizer
+    table = "encoder.input.weight"
+    moments = trainer.state.tables[table]
     for number in range(1, 5):
         if number % 2 == 0:
             before = moments.mean.clone(), moments.square.clone()
             alone._refresh_posterior()  # all rows are up to date
-            old_mean = alone.old_mean.clone()
+            old_mean = alone.old.mean.clone()
             with torch.no_grad():
                 for layer in (alone.module.encoder.input, alone.module.decoder):
                     layer.weight.copy_(
@@ -380,37 +390,28 @@ def test_implicit_slim_comes_before_every_nth_iteration():
                             layer.weight, alone.X, regularization=2.0, min_count=3
                         )
                     )
-            torch.testing.assert_close(before[0], alone.input_optimizer.mean)
+            torch.testing.assert_close(before[0], alone.state.tables[table].mean)
             # The old posterior is still that of the encoder before it.
-            torch.testing.assert_close(old_mean, alone.old_mean)
-        trainer.run_iteration()
-        alone.run_iteration()
+            torch.testing.assert_close(old_mean, alone.old.mean)
+        trainer.run_iteration(number)
+        alone.run_iteration(number)
         torch.testing.assert_close(snapshot(trainer.module), snapshot(alone.module))
 
 
 def test_patience():
-    trainer = make_trainer(make_X())
-    scores = iter([0.1, 0.3, 0.2, 0.3, 0.9])
-    progress = Progress(trainer.module)
-    train(
-        trainer,
-        NoHooks(),
-        progress,
-        max_iter=5,
-        validate=lambda: next(scores),
-        patience=2,
+    scores = [0.1, 0.3, 0.2, 0.3, 0.9]
+    _, progress, _ = fit(
+        make_X(), scores, max_iter=5, early_stopping=True, n_iter_no_change=2
     )
     assert (len(progress.history), progress.best_iteration) == (4, 2)
 
 
 def test_hooks_can_stop():
     class StopAtOnce(NoHooks):
-        def end_iteration(self, record):
+        def end_iteration(self):
             return True
 
-    trainer = make_trainer(make_X())
-    progress = Progress(trainer.module)
-    train(trainer, StopAtOnce(), progress, max_iter=4)
+    _, progress, _ = fit(make_X(), hooks=StopAtOnce(), max_iter=4)
     (record,) = progress.history
     assert progress.best_iteration is None
     assert progress.best_score is None
@@ -418,26 +419,33 @@ def test_hooks_can_stop():
 
 
 def test_divergence_is_an_error_that_names_the_cause():
-    trainer = make_trainer(make_X(), learning_rate=1e300)
     with pytest.raises(ValueError, match=r"diverged in iteration \d.*learning_rate"):
-        train(trainer, NoHooks(), Progress(trainer.module), max_iter=20)
+        fit(make_X(), learning_rate=1e300, max_iter=20)
 
 
-def test_weights_that_are_not_finite_are_noticed_in_the_last_iteration():
-    trainer = make_trainer(make_X())
-    epoch = trainer._decoder_epoch
+def test_weights_that_are_not_finite_are_noticed_in_the_last_iteration(monkeypatch):
+    decoder_pass = Trainer._decoder_pass
 
-    def broken_epoch():
-        epoch()
+    def broken_pass(trainer):
+        decoder_pass(trainer)
         trainer.module.decoder.bias.data[3] = torch.nan
 
-    trainer._decoder_epoch = broken_epoch
+    monkeypatch.setattr(Trainer, "_decoder_pass", broken_pass)
     with pytest.raises(ValueError, match="all weights must be finite"):
-        train(trainer, NoHooks(), Progress(trainer.module), max_iter=1)
+        fit(make_X(), max_iter=1)
 
 
 def test_auto_batch_size():
-    assert auto_batch_size(1_000_000) == 500
-    sizes = [auto_batch_size(n) for n in (1, 600, 5000, 20_000)]
+    options = TrainingOptions.of(RecVAERecommender())
+    assert options.users_per_step(1_000_000) == 500
+    sizes = [options.users_per_step(n) for n in (1, 600, 5000, 20_000)]
     assert sizes == sorted(sizes)
-    assert sizes[0] >= 1
+
+
+def test_options_are_parameters_with_the_same_names_and_defaults():
+    options = TrainingOptions.of(RecVAERecommender())
+    parameters = RecVAERecommender().get_params()
+    for name, value in dataclasses.asdict(options).items():
+        assert parameters[name] == value
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        options.max_iter = 3

@@ -54,20 +54,19 @@ class IterationHooks(FitHooks):
 
     Parameters
     ----------
-    estimator : RecVAERecommender
+    estimator : estimator instance
         Being fitted.
     progress : Progress
         How far it has come.
     X, y : object
         What fit was given.
     n_iterations : int
-        The most iterations there can be.
+        The most iterations that this call may run.
     """
 
     def __init__(self, estimator, progress, X, y, n_iterations):
         super().__init__(estimator, X, y, n_iterations)
         self.progress = progress
-        self.n_done = 0
 
     def begin_iteration(self):
         """Tell that an iteration begins."""
@@ -75,11 +74,10 @@ class IterationHooks(FitHooks):
             self.task = self.context.subcontext(task_name="iteration")
             self.task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
 
-    def end_iteration(self, record):
+    def end_iteration(self):
         """Tell that an iteration ended; return True if a callback wants to stop."""
-        self.n_done += 1
         if self.estimator.verbose:
-            print(_format_record(self.n_done, self.n_tasks, record))
+            print(self._line())
         if self.context is None:
             return False
         return self.task.call_on_fit_task_end(
@@ -88,19 +86,22 @@ class IterationHooks(FitHooks):
             **self.data,
         )
 
+    def _line(self):
+        """Describe the last iteration in a line."""
+        name = type(self.estimator).__name__.removesuffix("Recommender")
+        number, record = len(self.progress.history), self.progress.history[-1]
+        total = max(number, self.n_tasks)
+        score = record["validation_score"]
+        return (
+            f"[{name}] iteration {number:>{len(str(total))}}/{total}"
+            f"  log-likelihood {record['likelihood']:.4f}  KL {record['kl']:.4f}"
+            + (f"  NDCG@100 {score:.4f}" if score == score else "")
+            + f"  {record['seconds']:.2f} s"
+        )
+
     def _fitted_attributes(self):
         """Give what the estimator would have if training stopped here."""
         # A copy: a callback may keep it while training goes on.
         module = copy.deepcopy(self.progress.module)
         self.progress.give_best(module)
         return {"module_": module, **self.progress.to_attributes()}
-
-
-def _format_record(number, total, record):
-    score = record["validation_score"]
-    return (
-        f"[RecVAE] iteration {number:>{len(str(total))}}/{total}"
-        f"  log-likelihood {record['likelihood']:.4f}  KL {record['kl']:.4f}"
-        + (f"  NDCG@100 {score:.4f}" if score == score else "")
-        + f"  {record['seconds']:.2f} s"
-    )

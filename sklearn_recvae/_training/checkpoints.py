@@ -88,19 +88,19 @@ class CheckpointFolder:
             return self._content["seed"]
         return secrets.randbits(32)
 
-    def resume(self, estimator, seed, matrices, matmul_dtype, state, progress):
+    def resume(self, estimator, seed, matrices, options, state, progress):
         """Put state and progress to where the newest file has them, if there is one.
 
         Parameters
         ----------
-        estimator : RecVAERecommender
+        estimator : estimator instance
             With its parameters.
         seed : int
             From `choose_seed`.
         matrices : dict of csr_array or None
             The data.
-        matmul_dtype : torch.dtype
-            Of the large products.
+        options : TrainingOptions
+            The schedule.
         state : TrainingState
             New, changed in place.
         progress : Progress
@@ -111,6 +111,7 @@ class CheckpointFolder:
         ValueError
             If the files are of another fit, or have more iterations.
         """
+        matmul_dtype = options.matmul_dtype(state.module.device)
         fingerprint = make_fingerprint(
             estimator, seed, matrices, state.module, matmul_dtype
         )
@@ -233,13 +234,13 @@ def make_fingerprint(estimator, seed, matrices, module, matmul_dtype):
 
     Parameters
     ----------
-    estimator : RecVAERecommender
+    estimator : estimator instance
         Its parameters count, but for those that may change.
     seed : int
         Of the fit.
     matrices : dict of csr_array or None
         The data.
-    module : RecVAE
+    module : VariationalNetwork
         Before its first iteration.
     matmul_dtype : torch.dtype
         Of the large products.

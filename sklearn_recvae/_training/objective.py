@@ -1,12 +1,14 @@
-"""The objective of RecVAE [1]_ as pure functions of tensors.
+"""The objective of variational autoencoders for top-N recommendation.
 
 For a user with interactions x, n = sum_i x_i, and one sample z of the posterior
 q(z | x) = N(mean, diag(exp(log_variance)))::
 
-    objective(x) = sum_i x_i log pi_i(z) - weight(x) (log q(z | x) - log p(z | x))
+    objective(x) = sum_i x_i log pi_i(z) - weight(x) KL(q(z | x) || p(z))
 
-where p is the composite prior and weight(x) = gamma n. The likelihood, with pi of
-equation 8 of the paper, is `sklearn_recvae._kernels.mean_log_likelihood`.
+Each of its three parts is an object with one method, and can be exchanged: the
+likelihood, the prior, which gives the KL divergence, and the weight of the latter. In
+RecVAE [1]_ these are the multinomial likelihood of equation 8 of the paper, the
+composite prior, and weight(x) = gamma n.
 
 References
 ----------
@@ -17,9 +19,13 @@ References
 
 import functools
 import math
+from typing import NamedTuple, Protocol
 
 import torch
 from torch.autograd.function import once_differentiable
+
+from sklearn_recvae._kernels import mean_log_likelihood
+from sklearn_recvae._training.distributed import OneProcess
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -27,25 +33,234 @@ LOG_2PI = math.log(2 * math.pi)
 WIDE_LOG_VARIANCE = 10.0
 
 
-def log_composite_prior(z, old_mean, old_log_variance, weights):
-    """Log-density of the composite prior, a mixture in each latent dimension.
+class Posterior(NamedTuple):
+    """What the encoder gives for each user."""
+
+    mean: torch.Tensor  # (n_rows, latent)
+    log_variance: torch.Tensor | None  # (n_rows, latent); None means no variance
+
+    def draw(self, generator):
+        """Draw z = mean + noise sigma, with noise ~ N(0, 1).
+
+        Parameters
+        ----------
+        generator : torch.Generator
+            Source of the noise.
+
+        Returns
+        -------
+        Draw
+            One sample a row; the mean itself if there is no variance.
+        """
+        mean, log_variance = self
+        if log_variance is None:
+            return Draw(mean, None, mean, None)
+        noise = mean.new_empty(mean.shape).normal_(generator=generator)
+        return Draw(mean + noise * (0.5 * log_variance).exp(), noise, *self)
+
+
+class Draw(NamedTuple):
+    """A sample of each user's posterior."""
+
+    z: torch.Tensor  # (n_rows, latent)
+    noise: torch.Tensor | None  # (n_rows, latent), (z - mean) / sigma
+    mean: torch.Tensor  # (n_rows, latent)
+    log_variance: torch.Tensor | None  # (n_rows, latent)
+
+
+class OutputLayer(NamedTuple):
+    """The last layer of the decoder, which has a row for each item."""
+
+    weight: torch.Tensor  # (n_items, width); detached where it is not trained
+    bias: torch.Tensor  # (n_items,)
+    keys: tuple  # both in the dtype of the large products
+
+
+class Objective(NamedTuple):
+    """What training maximises: the mean over users of the bound above."""
+
+    likelihood: object  # such as MultinomialLikelihood
+    prior: object  # such as CompositePrior
+    kl_weight: object  # such as RescaledKL
+
+    def loss(self, draw, old, features, output, batch, n_steps):
+        """Compute the negative objective, and the means of its two terms.
+
+        Parameters
+        ----------
+        draw : Draw
+            Of the posterior of the users in the batch.
+        old : Posterior or None
+            Their posterior at the last refresh; None if the prior does not use it.
+        features : torch.Tensor of shape (n_rows, width)
+            What the decoder makes of z before its last layer.
+        output : OutputLayer
+            This layer.
+        batch : Batch
+            The users' interactions.
+        n_steps : int
+            Number of steps that the encoder has taken.
+
+        Returns
+        -------
+        loss, likelihood, kl : torch.Tensor of shape ()
+            Means over the users; the divergence is not weighted.
+        """
+        likelihood = self.likelihood.mean(features, output, batch)
+        kl = self.prior.kl(draw, old)  # (n_rows,)
+        weights = self.kl_weight.weights(batch.totals, n_steps)  # (n_rows,)
+        return (weights * kl).mean() - likelihood, likelihood, kl.mean()
+
+
+class MultinomialLikelihood:
+    """The multinomial likelihood, by an exact softmax over all items.
 
     Parameters
     ----------
-    z : torch.Tensor of shape (n_rows, latent)
-        Latent samples.
-    old_mean, old_log_variance : torch.Tensor of shape (n_rows, latent)
-        The same users' posterior at the last refresh; constants to autograd.
+    communicator : Communicator, default=OneProcess()
+        Joins the items of several processes.
+    """
+
+    def __init__(self, communicator=OneProcess()):  # noqa: B008 - it has no state
+        self.communicator = communicator
+
+    def mean(self, features, output, batch):
+        """Compute the mean over users of sum_i x_i log softmax(W f + b)_i.
+
+        Parameters
+        ----------
+        features : torch.Tensor of shape (n_rows, width)
+            f, what the last layer gets.
+        output : OutputLayer
+            W and b.
+        batch : Batch
+            The rows x, without noise.
+
+        Returns
+        -------
+        torch.Tensor of shape ()
+            The mean.
+        """
+        return mean_log_likelihood(
+            features,
+            output.weight,
+            output.bias,
+            batch,
+            keys=output.keys,
+            communicator=self.communicator,
+        )
+
+
+class Prior(Protocol):
+    """What a prior has to have. Its own weights, if any, belong to the network."""
+
+    # Whether `kl` needs the users' posterior at the last refresh.
+    uses_old_posterior: bool
+
+    def kl(self, draw, old):
+        """Give the KL divergence of each user, (n_rows,), or an estimate of it.
+
+        Parameters
+        ----------
+        draw : Draw
+            Of the posterior.
+        old : Posterior or None
+            The same users' posterior at the last refresh; constants to autograd.
+        """
+
+
+class StandardNormalPrior:
+    """N(0, 1) in each latent dimension, with the divergence in closed form."""
+
+    uses_old_posterior = False
+
+    def kl(self, draw, old):
+        """Compute the divergence of N(mean, sigma^2) from N(0, 1).
+
+        Parameters
+        ----------
+        draw : Draw
+            Its mean and log-variance are used.
+        old : None
+            Not used.
+
+        Returns
+        -------
+        torch.Tensor of shape (n_rows,)
+            Sums over the latent dimensions.
+        """
+        variance = draw.log_variance.exp()
+        return 0.5 * (variance + draw.mean**2 - 1 - draw.log_variance).sum(1)
+
+
+class SampledPrior:
+    """Base of priors whose divergence is estimated by the one sample of z."""
+
+    uses_old_posterior = False
+
+    def log_density(self, z, old):
+        """Give log p(z), (n_rows,), with the gradients that are wanted of it.
+
+        Parameters
+        ----------
+        z : torch.Tensor of shape (n_rows, latent)
+            Latent samples.
+        old : Posterior or None
+            As in `Prior`.
+        """
+        raise NotImplementedError
+
+    def kl(self, draw, old):
+        """Estimate the divergence, at the z that the decoder sees too.
+
+        Parameters
+        ----------
+        draw : Draw
+            Of the posterior.
+        old : Posterior or None
+            As in `Prior`.
+
+        Returns
+        -------
+        torch.Tensor of shape (n_rows,)
+            log q(z | x) - log p(z).
+        """
+        # All that log q(z | x) needs of z is the noise.
+        log_posterior = -0.5 * (LOG_2PI + draw.log_variance + draw.noise**2).sum(1)
+        return log_posterior - self.log_density(draw.z, old)
+
+
+class CompositePrior(SampledPrior):
+    """RecVAE's mixture of three normals, taken in each latent dimension.
+
+    Parameters
+    ----------
     weights : sequence of 3 floats
         Of the standard normal, the old posterior and the wide normal. A component
         of weight zero is left out.
-
-    Returns
-    -------
-    torch.Tensor of shape (n_rows,)
-        Sum over the dimensions of the log of the mixture.
     """
-    return _LogCompositePrior.apply(z, old_mean, old_log_variance, weights)
+
+    uses_old_posterior = True
+
+    def __init__(self, weights):
+        self.weights = weights
+
+    def log_density(self, z, old):
+        """Compute the log-density of the mixture.
+
+        Parameters
+        ----------
+        z : torch.Tensor of shape (n_rows, latent)
+            Latent samples.
+        old : Posterior
+            The second component.
+
+        Returns
+        -------
+        torch.Tensor of shape (n_rows,)
+            Sum over the dimensions of the log of the mixture.
+        """
+        return _LogCompositePrior.apply(z, *old, self.weights)
 
 
 class _LogCompositePrior(torch.autograd.Function):
@@ -84,65 +299,61 @@ class _LogCompositePrior(torch.autograd.Function):
         return gradient * grad[:, None], None, None, None
 
 
-def kl_divergence(noise, log_variance, log_prior):
-    """One-sample estimate of KL(q || p), at the z that the decoder sees too.
+class RescaledKL:
+    """RecVAE's weight of the KL term: gamma n for a user with feedback n.
 
     Parameters
     ----------
-    noise : torch.Tensor of shape (n_rows, latent)
-        (z - mean) / sigma, as drawn by `sample`: all that log q(z | x) needs of z.
-    log_variance : torch.Tensor of shape (n_rows, latent)
-        Of the posterior that z was drawn from.
-    log_prior : torch.Tensor of shape (n_rows,)
-        log p(z).
-
-    Returns
-    -------
-    torch.Tensor of shape (n_rows,)
-        log q(z | x) - log p(z).
+    gamma : float
+        Weight for each unit of feedback; 0 means no KL term.
     """
-    log_posterior = -0.5 * (LOG_2PI + log_variance + noise**2).sum(1)
-    return log_posterior - log_prior
+
+    def __init__(self, gamma):
+        self.gamma = gamma
+
+    def weights(self, totals, n_steps):
+        """Give the weight of each user's term.
+
+        Parameters
+        ----------
+        totals : torch.Tensor of shape (n_rows,)
+            n, the sum of each user's interactions.
+        n_steps : int
+            Not used.
+
+        Returns
+        -------
+        torch.Tensor of shape (n_rows,)
+            The weights.
+        """
+        return self.gamma * totals
 
 
-def kl_weight(totals, gamma, beta):
-    """Weight of each user's KL term: gamma n, or the same beta for all.
+class ConstantKL:
+    """The same weight of the KL term for all users.
 
     Parameters
     ----------
-    totals : torch.Tensor of shape (n_rows,)
-        n, the sum of each user's interactions.
-    gamma : float or None
-        Rescaling by the amount of feedback; 0 means no KL term.
-    beta : float or None
-        Used if gamma is None.
-
-    Returns
-    -------
-    torch.Tensor of shape (n_rows,)
-        The weights.
+    beta : float
+        The weight.
     """
-    if gamma is None:
-        return torch.full_like(totals, beta)
-    return gamma * totals
 
+    def __init__(self, beta):
+        self.beta = beta
 
-def sample(mean, log_variance, generator):
-    """Draw z = mean + eps sigma with eps ~ N(0, 1).
+    def weights(self, totals, n_steps):
+        """Give the weight of each user's term.
 
-    Parameters
-    ----------
-    mean, log_variance : torch.Tensor of shape (n_rows, latent)
-        The posterior.
-    generator : torch.Generator
-        Source of eps.
+        Parameters
+        ----------
+        totals : torch.Tensor of shape (n_rows,)
+            Their number counts, not their values.
+        n_steps : int
+            Not used.
 
-    Returns
-    -------
-    z : torch.Tensor of shape (n_rows, latent)
-        One sample a row.
-    noise : torch.Tensor of shape (n_rows, latent)
-        eps.
-    """
-    noise = mean.new_empty(mean.shape).normal_(generator=generator)
-    return mean + noise * (0.5 * log_variance).exp(), noise
+        Returns
+        -------
+        torch.Tensor of shape (n_rows,)
+            The weights.
+        """
+        return torch.full_like(totals, self.beta)

@@ -1,13 +1,14 @@
-"""Adam for the first layer, of whose weight a batch touches only some rows.
+"""Adam for tables with a row for each item.
 
-The gradient is the transposed batch times what comes back to the layer; it is never
-held whole. A row without gradient still moves in Adam: its moments decay, and it
-follows what is left of them. With a large catalogue these are nearly all rows, and to
-move them in each step would take most of the time: they fall behind, and are caught up,
-all missed steps at once, before they are read.
+A batch touches only some rows of the first layer's table. Its gradient is the
+transposed batch times the gradient of the layer's output, and is never held whole. In
+Adam a row without gradient still moves: its moments decay, and it follows what is left
+of them. In a large catalogue nearly all rows are without gradient, and moving them in
+each step would take most of the time. So they fall behind: before a row is read, it
+makes all missed steps at once.
 
-An interrupt may strike between any two statements. What rows are and which steps they
-have taken is therefore written in such a way that it can be written again.
+An interrupt may strike between any two statements. So rows, and the steps they have
+taken, are written in such a way that they can be written again.
 """
 
 from typing import NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch.optim.adam import adam
 
+from sklearn_recvae._batches import ItemEntries
 from sklearn_recvae._kernels import item_sums, weighted_row_sums
 
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # the defaults of torch.optim.Adam
@@ -40,8 +42,17 @@ class _Clock(NamedTuple):
     moments: np.ndarray
 
 
-class InputAdam:
-    """The product of batches with a table, and Adam for the table.
+class LookUp(NamedTuple):
+    """The product of a batch with a table, and what a step needs to know of it."""
+
+    sums: torch.Tensor  # (n_rows of the batch, width)
+    entries: ItemEntries  # of the batch
+    rows: torch.Tensor | None  # (n_selected,) rows of the table; None means all
+    tables: tuple | None  # weight, mean and square of these rows, caught up
+
+
+class RowAdam:
+    """Adam for a table, of which it may leave behind the rows without gradient.
 
     In a step s without gradient, Adam moves a row with moments m and v by ::
 
@@ -55,7 +66,7 @@ class InputAdam:
 
     Parameters
     ----------
-    weight : torch.nn.Parameter of shape (n_rows, width)
+    weight : torch.nn.Parameter of shape (n_rows, width) or (n_rows,)
         The table.
     """
 
@@ -66,7 +77,6 @@ class InputAdam:
         self.square = torch.zeros_like(self.mean)
         self._clock = self._up_to_date_clock(0)
         self._unfinished = None
-        self._entries = self._selected = None
 
     @property
     def n_steps(self):
@@ -74,74 +84,88 @@ class InputAdam:
         return self._clock.n_steps
 
     def _up_to_date_clock(self, n_steps):
-        """Give that of which no row is behind."""
+        """Give a clock by which no row is behind."""
         row_steps = torch.full((len(self.weight),), n_steps)
         return _Clock(n_steps, row_steps, n_steps, np.zeros((4, 1)))
 
     def restore(self, mean, square, n_steps):
-        """Take over the moments of another one of which no row was behind."""
+        """Take over the moments of another table, none of whose rows was behind."""
         self.mean.copy_(mean)
         self.square.copy_(square)
         self._clock = self._up_to_date_clock(n_steps)
 
     @torch.no_grad()
     def look_up(self, batch):
-        """Multiply a batch with the table; the next step is about it.
+        """Multiply the inputs of a batch with the table.
 
         Parameters
         ----------
         batch : Batch
-            Its inputs are what is multiplied.
+            Rows over the items.
 
         Returns
         -------
-        torch.Tensor of shape (n_rows, width)
-            A leaf of autograd: its gradient is what `step` wants.
+        LookUp
+            For `step`, with the gradient of its sums.
         """
         self._finish()
-        self._entries = batch.by_item(batch.inputs, len(self.weight))
-        self._selected = None
+        entries = batch.by_item(batch.inputs, len(self.weight))
+        rows = tables = None
         weight, items = self.weight, batch.items
         if items.device.type == "cpu":
-            rows = self._entries.offsets.diff().nonzero()[:, 0]  # (n_selected,)
+            touched = entries.offsets.diff().nonzero()[:, 0]  # (n_selected,)
             share = DEFERRED_SHARES[self._clock.first_step < self.n_steps]
-            if len(rows) <= share * len(weight):
-                tables = self._caught_up(rows)
-                self._selected = rows, tables
+            if len(touched) <= share * len(weight):
+                rows, tables = touched, self._caught_up(touched)
                 weight, items = tables[0], torch.searchsorted(rows, items)
-        if self._selected is None:
+        if rows is None:
             self.catch_up()
         sums = weighted_row_sums(weight, items, batch.inputs, batch.offsets)
-        return sums.requires_grad_()
+        return LookUp(sums, entries, rows, tables)
 
     @torch.no_grad()
-    def step(self, gradient):
-        """Take a step of Adam.
+    def step(self, look_up, gradient):
+        """Take a step of Adam, by the gradient of a look-up.
 
         Parameters
         ----------
-        gradient : torch.Tensor of shape (n_rows, width)
-            With respect to what `look_up` returned.
+        look_up : LookUp
+            There was no step since.
+        gradient : torch.Tensor of shape (n_rows of the batch, width)
+            With respect to its sums.
         """
-        if self._selected is None:
-            self._step_all(gradient)
+        if look_up.rows is None:
+            self._step_all(look_up.entries, gradient)
         else:
-            self._step_selected(gradient, *self._selected)
-        self._entries = self._selected = None
+            self._step_selected(look_up, gradient)
 
-    def _step_all(self, gradient):
+    @torch.no_grad()
+    def step_dense(self, gradient):
+        """Take a step of Adam, by a gradient for each row.
+
+        Parameters
+        ----------
+        gradient : torch.Tensor of the shape of the table
+            With respect to the table.
+        """
+        self.catch_up()
+        self._adam(self._tables(), gradient)
+        self._clock = self._up_to_date_clock(self.n_steps + 1)
+
+    def _step_all(self, entries, gradient):
         n_rows, width = self.weight.shape
         size = n_rows
         if gradient.device.type == "cpu":
             size = max(1, GRADIENT_BYTES // (width * gradient.itemsize))
         for begin in range(0, n_rows, size):
             end = min(begin + size, n_rows)
-            part = item_sums(self._entries, gradient, begin, end)
+            part = item_sums(entries, gradient, begin, end)
             self._adam([table[begin:end] for table in self._tables()], part)
         self._clock = self._up_to_date_clock(self.n_steps + 1)
 
-    def _step_selected(self, gradient, rows, tables):
-        offsets, columns, weights = self._entries
+    def _step_selected(self, look_up, gradient):
+        rows, tables = look_up.rows, look_up.tables
+        offsets, columns, weights = look_up.entries
         # Rows in between have no entries: the next selected one begins where this ends.
         offsets = torch.cat([offsets[rows], offsets[-1:]])
         part = weighted_row_sums(gradient, columns, weights, offsets)

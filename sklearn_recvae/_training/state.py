@@ -1,18 +1,18 @@
-"""What training has come to: what the next iteration depends on, and the best so far.
+"""The state of training: what the next iteration depends on, and the best so far.
 
-Both go into arrays and come back, so that training goes on as if never interrupted.
+Both are written to arrays and restored from them, so that training goes on as if it had
+never been interrupted.
 """
 
 import copy
 import math
-import re
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from sklearn_recvae._files import check_arrays, check_finite
-from sklearn_recvae._training.optimizers import InputAdam
+from sklearn_recvae._training.optimizers import RowAdam
 
 # What is recorded of each iteration.
 RECORD = ("likelihood", "kl", "validation_score", "seconds")
@@ -22,18 +22,27 @@ class TrainingState(NamedTuple):
     """What lives on from one call of fit or partial_fit to the next."""
 
     module: torch.nn.Module
-    input_optimizer: InputAdam  # of the encoder's first weight
-    encoder_optimizer: torch.optim.Optimizer  # of the rest of the encoder
-    decoder_optimizer: torch.optim.Optimizer
+    tables: dict  # of RowAdam, by the name of the tensor with a row for each item
+    dense: dict  # of torch.optim.Adam, "encoder" and "decoder", of the other weights
     generator: torch.Generator
+
+    @property
+    def n_steps(self):
+        """Number of steps that the encoder has taken."""
+        return self.tables[self.module.input_table].n_steps
+
+    def catch_up(self):
+        """Bring all rows of all tables up to the last step."""
+        for table in self.tables.values():
+            table.catch_up()
 
 
 def new_training_state(module, seed):
-    """Give each half of the module an Adam of its own, and a source of randomness.
+    """Give each weight of the module its Adam, and make a source of randomness.
 
     Parameters
     ----------
-    module : RecVAE
+    module : VariationalNetwork
         On the device where it is to be trained.
     seed : int
         For noise, samples and the order of users.
@@ -43,15 +52,18 @@ def new_training_state(module, seed):
     TrainingState
         At the start of training.
     """
-    table = module.encoder.input.weight
-    others = [weight for weight in module.encoder.parameters() if weight is not table]
-    return TrainingState(
-        module,
-        InputAdam(table),
-        torch.optim.Adam(others, fused=True),
-        torch.optim.Adam(module.decoder.parameters(), fused=True),
-        torch.Generator(module.device).manual_seed(seed),
-    )
+    weights = dict(module.named_parameters())
+    tables = {name: RowAdam(weights.pop(name)) for name in module.item_tables}
+    halves = {"encoder": [], "decoder": []}
+    for name, weight in weights.items():
+        halves["decoder" if name.startswith("decoder.") else "encoder"].append(weight)
+    dense = {
+        half: torch.optim.Adam(weights, fused=True)
+        for half, weights in halves.items()
+        if weights  # the decoder may be one table
+    }
+    generator = torch.Generator(module.device).manual_seed(seed)
+    return TrainingState(module, tables, dense, generator)
 
 
 def state_to_arrays(state):
@@ -60,25 +72,32 @@ def state_to_arrays(state):
     Parameters
     ----------
     state : TrainingState
-        Left as it is, but for rows of the first layer, which catch up.
+        Left as it is, but for rows that were behind: they catch up.
 
     Returns
     -------
     dict of ndarray
         Everything that the next iterations depend on.
     """
-    state.input_optimizer.catch_up()
-    tensors = {
-        **_prefixed("module.", state.module.state_dict()),
-        "input.mean": state.input_optimizer.mean,
-        "input.square": state.input_optimizer.square,
-        "input.n_steps": torch.tensor(state.input_optimizer.n_steps),
-        "generator": state.generator.get_state(),
-    }
-    for half, optimizer in _optimizers(state).items():
+    state.catch_up()
+    tensors = _module_and_tables(state)
+    for half, optimizer in state.dense.items():
         for number, moments in optimizer.state_dict()["state"].items():
             tensors |= _prefixed(f"{half}.{number}.", moments)
     return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+
+
+def _module_and_tables(state):
+    """Give all tensors but the moments of the dense weights, which come later."""
+    tensors = _prefixed("module.", state.module.state_dict())
+    for name, table in state.tables.items():
+        moments = {
+            "mean": table.mean,
+            "square": table.square,
+            "n_steps": torch.tensor(table.n_steps),
+        }
+        tensors |= _prefixed(f"{name}.", moments)
+    return tensors | {"generator": state.generator.get_state()}
 
 
 def restore_state(state, arrays):
@@ -93,15 +112,19 @@ def restore_state(state, arrays):
     """
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     state.module.load_state_dict(with_prefix("module.", tensors))
-    state.input_optimizer.restore(
-        tensors["input.mean"], tensors["input.square"], int(tensors["input.n_steps"])
-    )
+    for name, table in state.tables.items():
+        moments = with_prefix(f"{name}.", tensors)
+        table.restore(moments["mean"], moments["square"], int(moments["n_steps"]))
     state.generator.set_state(tensors["generator"])
-    for half, optimizer in _optimizers(state).items():
-        moments = {}
-        for name, tensor in with_prefix(f"{half}.", tensors).items():
-            number, moment = name.split(".")
-            moments.setdefault(int(number), {})[moment] = tensor
+    for half, optimizer in state.dense.items():
+        n_weights = len(optimizer.param_groups[0]["params"])
+        moments = {
+            number: with_prefix(f"{half}.{number}.", tensors)
+            for number in range(n_weights)
+        }
+        moments = {
+            number: of_weight for number, of_weight in moments.items() if of_weight
+        }
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
@@ -143,14 +166,8 @@ def restore_training(state, progress, n_iterations, arrays):
 
 def _describe_state(state):
     """Give dtype and shape of what `state_to_arrays` gives after an iteration."""
-    tensors = {
-        **_prefixed("module.", state.module.state_dict()),
-        "input.mean": state.input_optimizer.mean,
-        "input.square": state.input_optimizer.square,
-        "input.n_steps": torch.tensor(0),
-        "generator": state.generator.get_state(),
-    }
-    for half, optimizer in _optimizers(state).items():
+    tensors = _module_and_tables(state)
+    for half, optimizer in state.dense.items():
         (group,) = optimizer.param_groups
         for number, weight in enumerate(group["params"]):
             moments = {"step": torch.tensor(0.0), "exp_avg": weight}
@@ -165,10 +182,6 @@ def _describe(tensors):
         name: (np.dtype(str(tensor.dtype).removeprefix("torch.")), tuple(tensor.shape))
         for name, tensor in tensors.items()
     }
-
-
-def _optimizers(state):
-    return {"encoder": state.encoder_optimizer, "decoder": state.decoder_optimizer}
 
 
 def _prefixed(prefix, tensors):
@@ -210,7 +223,7 @@ class Progress:
 
     Parameters
     ----------
-    module : RecVAE
+    module : VariationalNetwork
         What is trained.
     ema_decay : float, default=0.0
         As in `RecVAERecommender`.
@@ -220,7 +233,7 @@ class Progress:
 
     Attributes
     ----------
-    module : RecVAE
+    module : VariationalNetwork
         What is validated and given out: what is trained, or an average of its weights,
         which is another module after each iteration.
     """
@@ -361,18 +374,13 @@ def as_records(columns):
     return tuple(dict(zip(columns, row, strict=True)) for row in rows)
 
 
-# What has a row for each item. Adam's moments are of the decoder's weight and bias.
-_ITEM_ROWS = re.compile(
-    r"module\.encoder\.input\.weight|input\.(mean|square)"
-    r"|module\.decoder\.(weight|bias)|decoder\.\d+\.exp_avg(_sq)?"
-)
-
-
-def add_item_rows(arrays, larger):
+def add_item_rows(module, arrays, larger):
     """Enlarge a training state by items at the end.
 
     Parameters
     ----------
+    module : VariationalNetwork
+        Says which of its tensors have a row for each item.
     arrays : dict of ndarray
         From `state_to_arrays`.
     larger : dict of ndarray
@@ -385,16 +393,13 @@ def add_item_rows(arrays, larger):
         item has no moments, and the lowest bias of all: nobody has it yet.
     """
     enlarged = dict(arrays)
-    n_items = len(arrays["module.decoder.bias"])
-    n_new = len(larger["decoder.bias"]) - n_items
-    for name, array in arrays.items():
-        if not _ITEM_ROWS.fullmatch(name):
-            continue
-        if name == "module.decoder.bias":
-            rows = np.full(n_new, array.min())
-        elif name.startswith("module."):
-            rows = larger[name.removeprefix("module.")][n_items:]
-        else:
-            rows = np.zeros((n_new, *array.shape[1:]))
-        enlarged[name] = np.concatenate([array, rows.astype(array.dtype)])
+    for name in module.item_tables:
+        weight = arrays[f"module.{name}"]
+        rows = larger[name][len(weight) :]
+        if weight.ndim == 1:  # a bias
+            rows = np.full_like(rows, weight.min())
+        enlarged[f"module.{name}"] = np.concatenate([weight, rows])
+        for moment in ("mean", "square"):
+            before = arrays[f"{name}.{moment}"]
+            enlarged[f"{name}.{moment}"] = np.concatenate([before, np.zeros_like(rows)])
     return enlarged

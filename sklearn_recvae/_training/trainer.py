@@ -1,42 +1,34 @@
-"""How RecVAE is trained: the alternating schedule, validation, best weights.
+"""Single training steps, and the iterations that they make up.
 
 One iteration is one cycle of the paper: passes that update the encoder only, a
-refresh of every user's old posterior, passes that update the decoder only. Each
-phase differentiates only what it updates.
+refresh of every user's old posterior, passes that update the decoder only. A step
+computes gradients of what it trains, and of nothing else; one place applies them.
 """
 
-import math
-from time import perf_counter
+from typing import NamedTuple
 
 import torch
 
 from sklearn_recvae._hardware import keep_freed_memory
-from sklearn_recvae._kernels import mean_log_likelihood
-from sklearn_recvae._training import objective
+from sklearn_recvae._training.distributed import OneProcess
 from sklearn_recvae._training.implicit_slim import implicit_slim
+from sklearn_recvae._training.objective import OutputLayer, Posterior
+from sklearn_recvae._training.optimizers import LookUp
 
 # Users encoded at once where nothing is trained.
 ENCODE_BATCH_SIZE = 1024
 
 
-def auto_batch_size(n_users):
-    """Choose the paper's 500 for many users, fewer where a pass would be short.
+class Gradients(NamedTuple):
+    """What a step gives: gradients of the weights that it trains."""
 
-    Parameters
-    ----------
-    n_users : int
-        Number of training users.
-
-    Returns
-    -------
-    int
-        The batch size.
-    """
-    return min(500, max(50, n_users // 32))
+    tables: dict  # by name, of tables that have a gradient for each row
+    dense: dict  # by half of the network, of its other weights in order
+    first_layer: tuple[LookUp, torch.Tensor] | None = None  # of the sums looked up
 
 
 class Trainer:
-    """Runs iterations of RecVAE's schedule over a set of users.
+    """Runs iterations over a set of users.
 
     Parameters
     ----------
@@ -44,262 +36,204 @@ class Trainer:
         Advanced in place.
     X : InteractionTensors
         The training users.
-    gamma, beta, prior_weights, noise_rate, decoder_noise, alternating, \
-n_encoder_epochs, n_decoder_epochs, batch_size, learning_rate, slim_interval, \
-slim_regularization, slim_min_count
-        As in `RecVAERecommender`, validated, ``batch_size`` a number.
-    matmul_dtype : torch.dtype
-        What the large products are computed in.
-    n_iterations : int
-        How many have been run already.
+    objective : Objective
+        What is maximised.
+    options : TrainingOptions
+        The schedule.
+    communicator : Communicator, default=OneProcess()
+        Joins the items of several processes.
     """
 
-    def __init__(
-        self,
-        state,
-        X,
-        *,
-        gamma,
-        beta,
-        prior_weights,
-        noise_rate,
-        decoder_noise,
-        alternating,
-        n_encoder_epochs,
-        n_decoder_epochs,
-        batch_size,
-        learning_rate,
-        slim_interval,
-        slim_regularization,
-        slim_min_count,
-        matmul_dtype,
-        n_iterations,
-    ):
+    def __init__(self, state, X, objective, options, communicator=OneProcess()):  # noqa: B008
         self.module = state.module
-        self.input_optimizer = state.input_optimizer
-        self.encoder_optimizer = state.encoder_optimizer
-        self.decoder_optimizer = state.decoder_optimizer
-        self.generator = state.generator
+        self.state = state
         self.X = X
-        self.gamma = gamma
-        self.beta = beta
-        self.prior_weights = prior_weights
-        self.noise_rate = noise_rate
-        self.decoder_noise = decoder_noise
-        self.alternating = alternating
-        self.n_encoder_epochs = n_encoder_epochs
-        self.n_decoder_epochs = n_decoder_epochs
-        self.batch_size = batch_size
-        self.slim_interval = slim_interval
-        self.slim_regularization = slim_regularization
-        self.slim_min_count = slim_min_count
-        self.matmul_dtype = matmul_dtype
-        self.n_iterations = n_iterations
-        for optimizer in (self.encoder_optimizer, self.decoder_optimizer):
+        self.objective = objective
+        self.options = options
+        self.communicator = communicator
+        self.batch_size = options.users_per_step(X.shape[0])
+        self.matmul_dtype = options.matmul_dtype(X.device)
+        self.old = None  # Posterior of all users at the last refresh
+        for optimizer in state.dense.values():
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate
-        self.input_optimizer.lr = learning_rate
+                group["lr"] = options.learning_rate
+        for table in state.tables.values():
+            table.lr = options.learning_rate
         self._kept_memory = keep_freed_memory()
         self._refresh_posterior()
 
     @torch.enable_grad()  # also where the caller has switched gradients off
-    def run_iteration(self):
+    def run_iteration(self, number):
         """Run one iteration.
+
+        Parameters
+        ----------
+        number : int
+            Of the iteration, counted from 1.
 
         Returns
         -------
         likelihood, kl : float
             Means over users and encoder passes, as seen in training (with noise).
         """
-        self.n_iterations += 1
-        if self.slim_interval and self.n_iterations % self.slim_interval == 0:
+        options = self.options
+        if options.slim_interval and number % options.slim_interval == 0:
             self._apply_implicit_slim()
-        if self.alternating:
+        if options.alternating:
             means = [
-                self._elbo_epoch(joint=False) for _ in range(self.n_encoder_epochs)
+                self._encoder_pass(joint=False) for _ in range(options.n_encoder_epochs)
             ]
             self._refresh_posterior()
-            for _ in range(self.n_decoder_epochs):
-                self._decoder_epoch()
+            for _ in range(options.n_decoder_epochs):
+                self._decoder_pass()
         else:
-            means = [self._elbo_epoch(joint=True)]
+            means = [self._encoder_pass(joint=True)]
             self._refresh_posterior()
         # The only wait for the device in an iteration.
         return tuple(torch.stack(means).mean(0).tolist())
 
     def _shuffled_batches(self):
         order = torch.randperm(
-            self.X.shape[0], generator=self.generator, device=self.X.device
+            self.X.shape[0], generator=self.state.generator, device=self.X.device
         )
         return self.X.batches(self.batch_size, order)
 
-    def _elbo_epoch(self, *, joint):
+    def _encoder_pass(self, *, joint):
         """Update the encoder, and if `joint` the decoder, on the whole objective."""
-        decoder = self.module.decoder
-        # What is detached gets no gradient, and none is computed for it.
-        weight = decoder.weight if joint else decoder.weight.detach()
-        bias = decoder.bias if joint else decoder.bias.detach()
-        keys = None if joint else self._keys()
+        output = None if joint else self._output_layer(trained=False)
         totals = torch.zeros(2, dtype=torch.float32, device=self.X.device)
         for users, batch in self._shuffled_batches():
-            noised = self._without_empty_inputs(
-                batch.dropout(self.noise_rate, self.generator)
-            )
-            sums = self.input_optimizer.look_up(noised)
-            mean, log_variance = self.module.encoder(noised, self.matmul_dtype, sums)
-            z, noise = objective.sample(mean, log_variance, self.generator)
-            likelihood = mean_log_likelihood(
-                z, weight, bias, batch, keys=keys or self._keys()
-            )
-            log_prior = objective.log_composite_prior(
-                z,
-                self.old_mean[users],
-                self.old_log_variance[users],
-                self.prior_weights,
-            )
-            kl = objective.kl_divergence(noise, log_variance, log_prior)
-            kl_weight = objective.kl_weight(batch.totals, self.gamma, self.beta)
-            ((kl_weight * kl).mean() - likelihood).backward()
-            self.input_optimizer.step(sums.grad)
-            self._step(self.encoder_optimizer)
-            if joint:
-                self._step(self.decoder_optimizer)
-            totals += torch.stack([likelihood, kl.mean()]).detach() * batch.n_rows
+            gradients, terms = self._encoder_step(users, batch, output)
+            self._apply(gradients)
+            totals += terms * batch.n_rows
         return totals / self.X.shape[0]
 
-    def _decoder_epoch(self):
+    def _encoder_step(self, users, batch, output):
+        """Differentiate the objective by the encoder, and by the decoder if no output.
+
+        Returns the gradients, and the likelihood and the KL divergence as (2,).
+        """
+        joint = output is None
+        output = self._output_layer(trained=True) if joint else output
+        noised = self._noised(batch)
+        first = self.state.tables[self.module.input_table].look_up(noised)
+        sums = self.communicator.sum_(first.sums).requires_grad_()  # (n_rows, hidden)
+        posterior = Posterior(*self.module.encoder(noised, self.matmul_dtype, sums))
+        draw = posterior.draw(self.state.generator)
+        features = self.module.expand(draw.z, self.matmul_dtype)  # (n_rows, width)
+        loss, likelihood, kl = self.objective.loss(
+            draw,
+            self._old_posterior(users),
+            features,
+            output,
+            batch,
+            self.state.n_steps,
+        )
+        halves = ["encoder", "decoder"] if joint else ["encoder"]
+        gradients = self._differentiate(loss, output if joint else None, halves, sums)
+        *gradients, of_sums = gradients
+        terms = torch.stack([likelihood, kl]).detach()
+        return Gradients(*gradients, (first, of_sums)), terms
+
+    def _decoder_pass(self):
         """Update the decoder on the likelihood, which alone depends on it."""
-        decoder = self.module.decoder
         for users, batch in self._shuffled_batches():
-            if self.decoder_noise:
-                with torch.no_grad():
-                    noised = batch.dropout(self.noise_rate, self.generator)
-                    noised = self._without_empty_inputs(noised)
-                    mean, log_variance = self.module.encoder(noised, self.matmul_dtype)
-            else:
-                # The encoder stands still since the refresh, so the table has its
-                # output for the clean row.
-                mean, log_variance = self.old_mean[users], self.old_log_variance[users]
-            z, _ = objective.sample(mean, log_variance, self.generator)
-            likelihood = mean_log_likelihood(
-                z, decoder.weight, decoder.bias, batch, keys=self._keys()
-            )
-            (-likelihood).backward()
-            self._step(self.decoder_optimizer)
+            self._apply(self._decoder_step(users, batch))
+
+    def _decoder_step(self, users, batch):
+        """Differentiate the likelihood by the decoder."""
+        posterior = self._old_posterior(users)
+        if self.options.decoder_noise:
+            noised = self._noised(batch)
+            with torch.no_grad():
+                posterior = self._encode(noised)
+        # Without noise it is that of the table, as the encoder stands still since.
+        draw = posterior.draw(self.state.generator)
+        features = self.module.expand(draw.z, self.matmul_dtype)  # (n_rows, width)
+        output = self._output_layer(trained=True)
+        likelihood = self.objective.likelihood.mean(features, output, batch)
+        return Gradients(*self._differentiate(-likelihood, output, ["decoder"]))
+
+    def _differentiate(self, loss, output, halves, *others):
+        """Give the gradients of tables, of dense weights by half, and of others."""
+        names = [] if output is None else self.module.output_tables
+        tables = [] if output is None else [output.weight, output.bias]
+        dense = {half: self._dense_weights(half) for half in halves}
+        inputs = [*tables, *(w for weights in dense.values() for w in weights), *others]
+        gradients = iter(torch.autograd.grad(loss, inputs))
+        return (
+            {name: next(gradients) for name in names},
+            {half: [next(gradients) for _ in each] for half, each in dense.items()},
+            *gradients,
+        )
+
+    def _dense_weights(self, half):
+        optimizer = self.state.dense.get(half)
+        return [] if optimizer is None else optimizer.param_groups[0]["params"]
+
+    def _apply(self, gradients):
+        """Let the optimisers take a step. Nothing else changes weights in a pass."""
+        if gradients.first_layer is not None:
+            look_up, of_sums = gradients.first_layer
+            self.state.tables[self.module.input_table].step(look_up, of_sums)
+        for half, of_weights in gradients.dense.items():
+            weights = self._dense_weights(half)
+            for weight, gradient in zip(weights, of_weights, strict=True):
+                weight.grad = gradient.contiguous()  # as the fused kernel expects
+            if weights:
+                self.state.dense[half].step()
+                self.state.dense[half].zero_grad()
+        for name, gradient in gradients.tables.items():
+            self.state.tables[name].step_dense(gradient)
 
     def _refresh_posterior(self):
         """Fill the table of old posteriors: clean rows under the present encoder."""
+        if not (self.objective.prior.uses_old_posterior or self.options.alternating):
+            return
+        self.state.catch_up()
         shape = (self.X.shape[0], self.module.latent_dim)
-        self.old_mean = self.module.decoder.weight.new_empty(shape)
-        self.old_log_variance = torch.empty_like(self.old_mean)
-        self.input_optimizer.catch_up()
+        mean = self.module.output.weight.new_empty(shape)
+        self.old = Posterior(mean, torch.empty_like(mean))
         with torch.no_grad():
             for users, batch in self.X.batches(ENCODE_BATCH_SIZE):
-                self.old_mean[users], self.old_log_variance[users] = (
-                    self.module.encoder(batch, self.matmul_dtype)
-                )
+                posterior = self._encode(batch)
+                self.old.mean[users], self.old.log_variance[users] = posterior
+
+    def _encode(self, batch):
+        sums = self.communicator.sum_(self.module.encoder.input.sums(batch))
+        return Posterior(*self.module.encoder(batch, self.matmul_dtype, sums))
+
+    def _old_posterior(self, users):
+        if self.old is None:
+            return None
+        return Posterior(self.old.mean[users], self.old.log_variance[users])
 
     @torch.no_grad()
     def _apply_implicit_slim(self):
-        """Move both embeddings of the items; the moments of Adam stay as they are."""
-        self.input_optimizer.catch_up()
-        for layer in (self.module.encoder.input, self.module.decoder):
-            layer.weight.copy_(
-                implicit_slim(
-                    layer.weight,  # (n_items, width)
-                    self.X,
-                    regularization=self.slim_regularization,
-                    min_count=self.slim_min_count,
-                )
+        """Move the embeddings of the items; the moments of Adam stay as they are."""
+        self.state.catch_up()
+        for table in self.state.tables.values():
+            if table.weight.ndim == 1:  # a bias is no embedding
+                continue
+            moved = implicit_slim(
+                table.weight,  # (n_items, width)
+                self.X,
+                regularization=self.options.slim_regularization,
+                min_count=self.options.slim_min_count,
             )
+            table.weight.copy_(moved)
 
-    def _keys(self):
-        """Cast the decoder as it stands to the dtype of the large products."""
-        decoder = self.module.decoder
-        return tuple(
-            parameter.detach().to(self.matmul_dtype)
-            for parameter in (decoder.weight, decoder.bias)
-        )
+    def _output_layer(self, *, trained):
+        """Give the last layer, without gradients if it is not trained."""
+        weight, bias = self.module.output.weight, self.module.output.bias
+        keys = tuple(each.detach().to(self.matmul_dtype) for each in (weight, bias))
+        if not trained:
+            weight, bias = weight.detach(), bias.detach()
+        return OutputLayer(weight, bias, keys)
 
-    @staticmethod
-    def _without_empty_inputs(batch):
+    def _noised(self, batch):
+        """Drop some of what the encoder sees."""
+        noised = batch.dropout(self.options.noise_rate, self.state.generator)
         # On a GPU the host would have to wait for the number of entries.
         on_cpu = batch.inputs.device.type == "cpu"
-        return batch.without_empty_inputs() if on_cpu else batch
-
-    @staticmethod
-    def _step(optimizer):
-        optimizer.step()
-        optimizer.zero_grad()
-
-
-def train(
-    trainer,
-    hooks,
-    progress,
-    *,
-    max_iter,
-    validate=None,
-    patience=None,
-    save=None,
-):
-    """Run iterations, keep the best weights if there is a validation score.
-
-    Parameters
-    ----------
-    trainer : Trainer
-        Its module holds the result.
-    hooks : object
-        ``hooks.begin_iteration()`` is called before and ``hooks.end_iteration(record)``
-        after each iteration; training stops if the latter returns True.
-    progress : Progress
-        Goes on from there, and is what comes out.
-    max_iter : int
-        Number of iterations, those before included.
-    validate : callable, default=None
-        Returns the validation score of progress.module, higher is better.
-    patience : int, default=None
-        Stop after that many iterations without a better score.
-    save : callable, default=None
-        Called after each iteration, when trainer and progress are up to date.
-
-    Raises
-    ------
-    ValueError
-        If the objective is no longer finite.
-    """
-    stop = False
-    while (
-        not stop
-        and len(progress.history) < max_iter
-        and not progress.has_stalled(patience)
-    ):
-        hooks.begin_iteration()
-        start = perf_counter()
-        likelihood, kl = trainer.run_iteration()
-        if not _is_finite(likelihood, kl, trainer.module):
-            raise ValueError(
-                f"Training diverged in iteration {len(progress.history) + 1}: the "
-                f"log-likelihood is {likelihood} and the KL divergence {kl}; these and "
-                "all weights must be finite. The likely cause is a learning_rate that "
-                "is too large, or very large values in X: lower learning_rate, or "
-                "scale or binarize X."
-            )
-        progress.average(trainer.module)
-        record = {
-            "likelihood": likelihood,
-            "kl": kl,
-            "validation_score": math.nan if validate is None else validate(),
-            "seconds": perf_counter() - start,
-        }
-        progress.add(record)
-        if save is not None:
-            save()
-        stop = hooks.end_iteration(record)
-    progress.give_best(trainer.module)
-
-
-def _is_finite(likelihood, kl, module):
-    # A sum is finite only if every term is, and costs one pass over the weights.
-    total = torch.stack([weight.detach().sum() for weight in module.parameters()]).sum()
-    return math.isfinite(likelihood + kl + total.item())
+        return noised.without_empty_inputs() if on_cpu else noised
