@@ -36,7 +36,7 @@ def encode(module, X):
 
     Parameters
     ----------
-    module : RecVAE
+    module : VariationalNetwork
         Trained.
     X : InteractionTensors
         On the module's device.
@@ -64,7 +64,7 @@ def decode(module, Z):
 
     Parameters
     ----------
-    module : RecVAE
+    module : VariationalNetwork
         Trained.
     Z : ndarray of shape (n_users, latent_dim)
         float32.
@@ -91,7 +91,7 @@ class LatentScores(ItemScores):
 
     Parameters
     ----------
-    module : RecVAE
+    module : VariationalNetwork
         Trained.
     rng : RandomState, default=None
         If given, z is drawn from the posterior with it; None takes the mean.
@@ -127,7 +127,7 @@ class LatentScores(ItemScores):
         It has shape (n_rows, latent_dim).
         """
         mean, log_variance = _posterior(self._module, batch)
-        if self._rng is None:
+        if self._rng is None or log_variance is None:
             return mean
         noise = torch.from_numpy(self._rng.standard_normal(mean.shape)).to(mean)
         return mean + noise * (log_variance / 2).exp()
@@ -138,33 +138,36 @@ class Decoder:
 
     Parameters
     ----------
-    module : RecVAE
+    module : VariationalNetwork
         Trained.
 
     Attributes
     ----------
-    item_vectors : torch.Tensor of shape (n_items, latent_dim)
-        What z is multiplied with.
+    item_vectors : torch.Tensor of shape (n_items, width)
+        The weight of the last layer.
     """
 
     def __init__(self, module):
-        self.item_vectors = module.decoder.weight.detach()
-        self._bias = module.decoder.bias.detach()  # (n_items,)
+        self._expand = module.expand
+        self.item_vectors = module.output.weight.detach()
+        self._bias = module.output.bias.detach()  # (n_items,)
 
     def all(self, z):
         """Map z (n_rows, latent_dim) to the logits of all items (n_rows, n_items)."""
-        return product(z, self.item_vectors, self._bias)
+        return product(self._expand(z), self.item_vectors, self._bias)
 
     def some(self, z, items):
         """Give the logits of the items (n_candidates,), the same for all rows."""
-        return product(z, self.item_vectors[items], self._bias[items])
+        return product(self._expand(z), self.item_vectors[items], self._bias[items])
 
     def pairs(self, z, items):
         """Give the logits of items (n_rows, width), others for each row."""
         width = items.shape[1]
         if PAIR_COST * width > len(self._bias):
             return self.all(z).gather(1, items)
-        return _products_of_pairs(z, self.item_vectors, items) + self._bias[items]
+        features = self._expand(z)  # (n_rows, width of the last layer)
+        products = _products_of_pairs(features, self.item_vectors, items)
+        return products + self._bias[items]
 
 
 def _products_of_pairs(z, weight, items):

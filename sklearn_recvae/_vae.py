@@ -14,12 +14,12 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recvae import _inference as inference
 from sklearn_recvae._base import FitInterrupted, mean_ndcg, unchanged_on_error
 from sklearn_recvae._batches import InteractionTensors
 from sklearn_recvae._files import check_arrays, check_fields
 from sklearn_recvae._hardware import call_with_threads, memory_hint, resolve_device
 from sklearn_recvae._ids import check_begins_with, check_item_ids
+from sklearn_recvae._inference import LatentScores
 from sklearn_recvae._interactions import check_columns, check_interactions
 from sklearn_recvae._latent import LatentRecommenderMixin
 from sklearn_recvae._saving import as_json
@@ -263,7 +263,7 @@ default=None
                 before = new_training_state(self.module_, int(rng.randint(2**31 - 1)))
             new_rows = {name: w.numpy() for name, w in module.state_dict().items()}
             arrays = add_item_rows(module, state_to_arrays(before), new_rows)
-            state = new_training_state(module.to(self._device), 0)
+            state = new_training_state(module.to(self.module_.device), 0)
             restore_state(state, arrays)
         self.n_features_in_ = n_items
         if names is not None:
@@ -431,4 +431,4 @@ def _make_validation(fold_in, held_out, device):
     if held_out is None:
         return None
     tensors = InteractionTensors(fold_in, device)
-    return lambda module: mean_ndcg(inference.scorer(module), tensors, held_out)
+    return lambda module: mean_ndcg(LatentScores(module), tensors, held_out)
