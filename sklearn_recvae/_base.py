@@ -18,7 +18,7 @@ from sklearn_recvae._interactions import (
 )
 from sklearn_recvae._ranking import block_users, rank, rank_entries, rank_pairs
 from sklearn_recvae._saving import load_estimator, save_estimator
-from sklearn_recvae._sklearn import _check_sample_weight, validate_params
+from sklearn_recvae._sklearn import _check_sample_weight, validate_arguments
 from sklearn_recvae._splitting import split_or_check_held_out
 from sklearn_recvae._validation import (
     POSITIVE_INT,
@@ -58,10 +58,8 @@ def unchanged_on_error(method):
 
     @functools.wraps(method)
     def wrapper(estimator, *args, **kwargs):
-        before = estimator.__dict__.copy()
-        # Not copy.copy, which leaves out what is not pickled.
-        working = object.__new__(type(estimator))
-        working.__dict__.update(before)
+        working = _shallow_copy(estimator)
+        before = working.__dict__.copy()
         try:
             method(working, *args, **kwargs)
         except FitInterrupted:
@@ -73,23 +71,53 @@ def unchanged_on_error(method):
     return wrapper
 
 
+def on_snapshot(method):
+    """Decorate a method that only reads, so that all it reads is of one fit.
+
+    It runs on a copy of the estimator, on which nothing changes if another thread fits
+    the estimator meanwhile.
+    """
+
+    @functools.wraps(method)
+    def wrapper(estimator, *args, **kwargs):
+        return method(estimator._snapshot(), *args, **kwargs)
+
+    return wrapper
+
+
+def _shallow_copy(estimator):
+    # Not copy.copy, which leaves out what is not pickled.
+    copied = object.__new__(type(estimator))
+    copied.__dict__.update(estimator.__dict__.copy())
+    return copied
+
+
 def _publish(working, before, estimator):
     """Give the estimator what was fitted or changed in the working copy of it."""
     after = working.__dict__
+    state = estimator.__dict__.copy()  # other threads may have set parameters
     # What is fitted goes together, also what is as it was: there may be another by now.
-    estimator.__dict__.update(
-        {
-            name: value
-            for name, value in after.items()
-            if name.endswith("_") or name not in before or value is not before[name]
-        }
+    state.update(
+        (name, value)
+        for name, value in after.items()
+        if name.endswith("_") or name not in before or value is not before[name]
     )
     for name in before.keys() - after.keys():
-        estimator.__dict__.pop(name, None)
+        state.pop(name, None)
+    # By one assignment, so that no other thread sees a part of it.
+    estimator.__dict__ = state
 
 
 class RecommenderMixin(ABC):
     """Mixin for estimators that give each user a score for each item."""
+
+    def _snapshot(self):
+        """Give a copy that stays as it is if another thread fits this estimator."""
+        return _shallow_copy(self)
+
+    def __getstate__(self):
+        # A copy: while it is pickled, another thread may fit this estimator.
+        return super().__getstate__().copy()
 
     @abstractmethod
     def _item_scores(self):
@@ -134,7 +162,8 @@ class RecommenderMixin(ABC):
             If these make no fitted estimator with these parameters.
         """
 
-    @validate_params(RECOMMEND_CONSTRAINTS, prefer_skip_nested_validation=True)
+    @on_snapshot
+    @validate_arguments(RECOMMEND_CONSTRAINTS)
     def recommend(
         self,
         X,
@@ -218,13 +247,13 @@ sparse matrix} of shape (n_users, n_items), default=None
         batches = InteractionTensors(X, scores.device).batches(block_users(X.shape[1]))
         return torch.cat([scores.all(batch) for _, batch in batches]).cpu().numpy()
 
-    @validate_params(
+    @on_snapshot
+    @validate_arguments(
         {
             "items": ["array-like"],
             "k": [POSITIVE_INT],
             "return_scores": ["boolean"],
-        },
-        prefer_skip_nested_validation=True,
+        }
     )
     def explain(self, X, items, k=3, *, return_scores=False):
         """Rank the items of each row by how much they raise the score of an item.
@@ -273,6 +302,7 @@ sparse matrix} of shape (n_users, n_items), default=None
         reasons, scores = reasons.reshape(shape), scores.reshape(shape)
         return (reasons, scores) if return_scores else reasons
 
+    @on_snapshot
     def score(self, X, y=None, *, sample_weight=None):
         """Compute the mean NDCG@100 of recommendations for held-out interactions.
 
@@ -310,6 +340,7 @@ sparse matrix} of shape (n_users, n_items), default=None
         fold_in = InteractionTensors(fold_in, scores.device)
         return mean_ndcg(scores, fold_in, held_out, sample_weight)
 
+    @on_snapshot
     def save(self, path):
         """Save the fitted estimator to a file, from which :meth:`load` makes it anew.
 

@@ -18,6 +18,7 @@ from sklearn_recvae._base import (
     SCORE_K,
     FitInterrupted,
     RecommenderMixin,
+    on_snapshot,
     unchanged_on_error,
 )
 from sklearn_recvae._batches import Batch, InteractionTensors
@@ -195,11 +196,14 @@ default=None
         self.weights_, self.best_score_ = weights, None
         if weights is None:
             grid = _simplex(len(parts))
-            scores = _validate(self._scores_of_parts(), grid, fold_in, held_out)
+            scores = _validate(
+                self._snapshot()._scores_of_parts(), grid, fold_in, held_out
+            )
             self.weights_, self.best_score_ = grid[scores.argmax()], float(scores.max())
         hooks.end_fit()
         return self
 
+    @on_snapshot
     def predict(self, X):
         """Compute the blended scores of all items.
 
@@ -386,6 +390,14 @@ default=None
     def _sk_visual_block_(self):
         # The parts stand beside each other in a diagram, as in scikit-learn's union.
         return FeatureUnion(self.estimators)._sk_visual_block_()
+
+    def _snapshot(self):
+        blend = super()._snapshot()
+        if hasattr(blend, "estimators_"):
+            # Parts too: a frozen one may be fitted by its owner.
+            parts = [part._snapshot() for part in blend.estimators_]
+            blend._set_parts(blend.named_estimators_, parts)
+        return blend
 
     def _scores_of_parts(self):
         self._check_catalogue()  # a frozen part may have been changed by its owner

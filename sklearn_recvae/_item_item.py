@@ -4,13 +4,13 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_recvae._base import RecommenderMixin
+from sklearn_recvae._base import RecommenderMixin, on_snapshot
 from sklearn_recvae._batches import as_tensor
 from sklearn_recvae._files import check_arrays, check_fields, check_finite
 from sklearn_recvae._kernels import weighted_row_sums
 from sklearn_recvae._ranking import mask_entries, top_k
 from sklearn_recvae._scores import ItemScores
-from sklearn_recvae._sklearn import validate_params
+from sklearn_recvae._sklearn import validate_arguments
 from sklearn_recvae._validation import (
     POSITIVE_INT,
     check_has_interactions,
@@ -25,6 +25,7 @@ class ItemItemMixin(RecommenderMixin):
     with item i adds to the scores of all items. A child has parameters and `fit`.
     """
 
+    @on_snapshot
     def predict(self, X):
         """Compute the scores of all items.
 
@@ -41,10 +42,8 @@ class ItemItemMixin(RecommenderMixin):
         """
         return self._score_all_items(X)
 
-    @validate_params(
-        {"k": [POSITIVE_INT], "return_scores": ["boolean"]},
-        prefer_skip_nested_validation=True,
-    )
+    @on_snapshot
+    @validate_arguments({"k": [POSITIVE_INT], "return_scores": ["boolean"]})
     def similar_items(self, items, k=10, *, return_scores=False):
         """Rank the items whose scores each of some items raises most.
 

@@ -7,11 +7,11 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recvae import _inference as inference
-from sklearn_recvae._base import RECOMMEND_CONSTRAINTS, RecommenderMixin
+from sklearn_recvae._base import RECOMMEND_CONSTRAINTS, RecommenderMixin, on_snapshot
 from sklearn_recvae._batches import InteractionTensors
 from sklearn_recvae._hardware import memory_hint
 from sklearn_recvae._interactions import check_interactions
-from sklearn_recvae._sklearn import validate_params
+from sklearn_recvae._sklearn import validate_arguments
 from sklearn_recvae._validation import POSITIVE_INT, check_item_indices
 
 
@@ -20,13 +20,13 @@ class LatentRecommenderMixin(
 ):
     """Mixin for an estimator whose `module_` is a trained `RecVAE`."""
 
-    @validate_params(
+    @on_snapshot
+    @validate_arguments(
         {
             **RECOMMEND_CONSTRAINTS,
             "sample": ["boolean"],
             "random_state": ["random_state"],
-        },
-        prefer_skip_nested_validation=True,
+        }
     )
     def recommend(
         self,
@@ -90,6 +90,7 @@ sparse matrix} of shape (n_users, n_items), default=None
         )
         return (recommended, scores) if return_scores else recommended
 
+    @on_snapshot
     def predict(self, X):
         """Compute the multinomial probabilities of all items.
 
@@ -109,6 +110,7 @@ sparse matrix} of shape (n_users, n_items), default=None
         with memory_hint("Use recommend, or predict for fewer rows at a time."):
             return inference.decode(self.module_, Z)
 
+    @on_snapshot
     def transform(self, X):
         """Compute the posterior means of the latent variables.
 
@@ -125,6 +127,7 @@ sparse matrix} of shape (n_users, n_items), default=None
         check_is_fitted(self)
         return self._encode(X)
 
+    @on_snapshot
     def inverse_transform(self, Z):
         """Compute the multinomial probabilities of latent vectors.
 
@@ -152,10 +155,8 @@ sparse matrix} of shape (n_users, n_items), default=None
             )
         return inference.decode(self.module_, Z)
 
-    @validate_params(
-        {"k": [POSITIVE_INT], "return_scores": ["boolean"]},
-        prefer_skip_nested_validation=True,
-    )
+    @on_snapshot
+    @validate_arguments({"k": [POSITIVE_INT], "return_scores": ["boolean"]})
     def similar_items(self, items, k=10, *, return_scores=False):
         """Rank the items nearest to each of some items.
 
@@ -191,13 +192,13 @@ sparse matrix} of shape (n_users, n_items), default=None
         neighbors, scores = inference.nearest(vectors, vectors[items], k, own=items)
         return (neighbors, scores) if return_scores else neighbors
 
-    @validate_params(
+    @on_snapshot
+    @validate_arguments(
         {
             "others": ["array-like", "sparse matrix", None],
             "k": [POSITIVE_INT],
             "return_scores": ["boolean"],
-        },
-        prefer_skip_nested_validation=True,
+        }
     )
     def similar_users(self, X, k=10, *, others=None, return_scores=False):
         """Rank the users nearest to each user.

@@ -28,7 +28,7 @@ from sklearn_recvae._sklearn import (
     Interval,
     StrOptions,
     _fit_context,
-    validate_params,
+    validate_arguments,
     with_callbacks,
 )
 from sklearn_recvae._splitting import hold_out_users
@@ -215,9 +215,7 @@ default=None
         return self
 
     @unchanged_on_error
-    @validate_params(
-        {"items": [COUNT, "array-like"]}, prefer_skip_nested_validation=True
-    )
+    @validate_arguments({"items": [COUNT, "array-like"]})
     @torch.inference_mode(False)
     def add_items(self, items):
         """Enlarge the catalogue by items at the end.
@@ -417,7 +415,7 @@ default=None
         )
 
     def __getstate__(self):
-        state = super().__getstate__().copy()
+        state = super().__getstate__()
         # Twice the size of the weights, and needed by partial_fit alone.
         state.pop("_state", None)
         if "module_" in state:

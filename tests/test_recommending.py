@@ -274,3 +274,11 @@ def test_columns_of_validation_are_those_of_x_in_the_same_order(library, model):
             X_val=frame(fold_in),
             y_val=frame(held_out, names[::-1]),
         )
+
+
+@pytest.mark.parametrize("method", ["recommend", "similar_items", "explain"])
+def test_errors_name_the_class_that_the_user_knows(model, method):
+    name = f"{type(model).__name__}.{method}"
+    arguments = ([0], [0]) if method == "explain" else ([0],)
+    with pytest.raises(ValueError, match=f"'k' parameter of {name} must be an int"):
+        getattr(model, method)(*arguments, k=True)
