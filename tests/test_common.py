@@ -4,7 +4,12 @@ import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender
+from sklearn_recvae import (
+    BlendedRecommender,
+    EASERecommender,
+    MultVAERecommender,
+    RecVAERecommender,
+)
 
 TWO_DIMENSIONAL = "predict returns (n_users, n_items), the check expects (n_users,)"
 EXPECTED_FAILED_CHECKS = {
@@ -47,7 +52,12 @@ def blend():
 
 
 CHECKS = parametrize_with_checks(
-    [recommender(), EASERecommender(), blend()],
+    [
+        recommender(),
+        MultVAERecommender(max_iter=1, random_state=0),
+        EASERecommender(),
+        blend(),
+    ],
     expected_failed_checks=lambda _: EXPECTED_FAILED_CHECKS,
 )
 

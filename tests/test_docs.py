@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 import sklearn_recvae
-from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender
+from sklearn_recvae import (
+    BlendedRecommender,
+    EASERecommender,
+    MultVAERecommender,
+    RecVAERecommender,
+)
 
 DOCS = Path(sklearn_recvae.__file__).parents[1] / "docs"
 if not DOCS.is_dir():
@@ -36,6 +41,7 @@ def api_pages():
     ("cls", "expected"),
     [
         (RecVAERecommender, OF_ALL_RECOMMENDERS | OF_LATENT_ONES),
+        (MultVAERecommender, OF_ALL_RECOMMENDERS | OF_LATENT_ONES),
         (EASERecommender, OF_ALL_RECOMMENDERS | {"similar_items"}),
         (BlendedRecommender, OF_ALL_RECOMMENDERS),
     ],

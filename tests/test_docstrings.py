@@ -30,7 +30,7 @@ MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(sklearn_recvae.__path__, "sklearn_recvae.")
 )
-ESTIMATORS = ("_recvae", "_ease", "_blend")
+ESTIMATORS = ("_recvae", "_multvae", "_ease", "_blend")
 
 
 def is_user_facing(name):
@@ -42,6 +42,7 @@ def is_user_facing(name):
 # What a user calls by name: each has an example.
 WITH_EXAMPLE = [
     "sklearn_recvae.RecVAERecommender",
+    "sklearn_recvae.MultVAERecommender",
     "sklearn_recvae.datasets.load_movielens",
     "sklearn_recvae.datasets.fetch_movielens",
     "sklearn_recvae.datasets.load_netflix",
@@ -104,6 +105,7 @@ def test_the_package_says_what_it_is():
     assert sklearn_recvae.__all__ == [
         "BlendedRecommender",
         "EASERecommender",
+        "MultVAERecommender",
         "RecVAERecommender",
     ]
 
