@@ -226,6 +226,11 @@ default=None
         """Bunch of the parts, not fitted, by their names."""
         return Bunch(**dict(self.estimators))
 
+    @property
+    def named_estimators_(self):
+        """Bunch of the fitted parts by their names."""
+        return Bunch(**dict(zip(self._names, self.estimators_, strict=True)))
+
     def get_params(self, deep=True):
         """Get the parameters of this estimator, and of its parts.
 
@@ -384,8 +389,7 @@ default=None
             _check_fitted_part(name, part, self.n_features_in_, feature_names)
 
     def _set_parts(self, names, parts):
-        self.estimators_ = parts
-        self.named_estimators_ = Bunch(**dict(zip(names, parts, strict=True)))
+        self.estimators_, self._names = parts, list(names)
 
     def _sk_visual_block_(self):
         # The parts stand beside each other in a diagram, as in scikit-learn's union.

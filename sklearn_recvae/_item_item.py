@@ -6,7 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recvae._base import RecommenderMixin, on_snapshot
 from sklearn_recvae._batches import as_tensor
-from sklearn_recvae._files import check_arrays, check_fields, check_finite
+from sklearn_recvae._files import check_arrays, check_fields
 from sklearn_recvae._kernels import weighted_row_sums
 from sklearn_recvae._ranking import mask_entries, top_k
 from sklearn_recvae._scores import ItemScores
@@ -90,7 +90,6 @@ class ItemItemMixin(RecommenderMixin):
         check_fields(attributes, {})
         shape = (self.n_features_in_, self.n_features_in_)
         check_arrays(arrays, {"coef_": (np.dtype(np.float32), shape)})
-        check_finite(arrays)
         self.coef_ = arrays["coef_"]
 
 

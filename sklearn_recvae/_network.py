@@ -180,6 +180,19 @@ class VariationalNetwork(nn.Module):
         network.reset_parameters(torch.Generator().manual_seed(seed))
         return network
 
+    def take_apart(self):
+        """Give what `rebuild` makes the same network of, beside the number of items.
+
+        Returns
+        -------
+        sizes : list of int or bool
+            As in the child.
+        weights : dict of ndarray
+            By the names of the `state_dict`. On the CPU they are not copied.
+        """
+        weights = self.state_dict().items()
+        return list(self.sizes), {name: w.cpu().numpy() for name, w in weights}
+
     @classmethod
     def rebuild(cls, n_items, *sizes, weights):
         """Make a network of trained weights.
@@ -191,7 +204,7 @@ class VariationalNetwork(nn.Module):
         *sizes : int or bool
             As in the child.
         weights : dict of ndarray
-            By the names of its `state_dict`. They are not copied.
+            By the names of its `state_dict`. They are not copied, and may be read-only.
 
         Returns
         -------

@@ -261,7 +261,7 @@ class RecVAERecommender(VAERecommender):
             int(self.latent_dim),  # a small integer of NumPy would wrap
             int(self.hidden_dim),
             int(self.n_hidden_layers),
-            self.dense_connections,
+            bool(self.dense_connections),
         )
 
     def _build_objective(self, network):

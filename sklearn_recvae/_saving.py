@@ -8,7 +8,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 
-from sklearn_recvae._files import check_fields, read_file, write_file
+from sklearn_recvae._files import check_fields, check_finite, read_file, write_file
 from sklearn_recvae._ids import check_item_ids
 
 KIND = "model"
@@ -43,6 +43,7 @@ def save_estimator(path, estimator):
         f"{path} is not written, for the {type(estimator).__name__} could not be "
         "loaded from it. Was it changed after fit? Set it back, or fit anew"
     ):
+        check_finite(arrays)
         put_together(content, arrays, type(estimator))
     write_file(path, KIND, content, arrays)
 
@@ -108,6 +109,7 @@ def load_estimator(path, cls):
         f"{path} is whole, but what it has does not make a {name} of this release"
     ):
         check_fields(content, _CONTENT)
+        check_finite(arrays)
         if content["estimator"] == name:
             return put_together(content, arrays, cls)
     raise ValueError(f"{path} has a {content['estimator']}, expected a {name}.")

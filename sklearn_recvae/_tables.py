@@ -13,12 +13,16 @@ _LARGEST_EXACT = 2**53
 
 
 def read_columns(table, names):
-    """Give the columns as 1-D arrays, and what to build tables with, None for dicts."""
+    """Give the columns as 1-D arrays, and the name of the library, None for dicts."""
     if isinstance(table, Mapping):
         present, get, backend = list(table), table.__getitem__, None
     else:
         frame = _as_frame(table)
-        present, get, backend = frame.columns, frame.get_column, frame.implementation
+        present, get, backend = (
+            frame.columns,
+            frame.get_column,
+            frame.implementation.value,
+        )
     missing = [name for name in names if name not in present]
     if missing:
         raise ValueError(

@@ -16,13 +16,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_recvae._base import FitInterrupted, mean_ndcg, unchanged_on_error
 from sklearn_recvae._batches import InteractionTensors
-from sklearn_recvae._files import check_arrays, check_fields
+from sklearn_recvae._files import check_fields
 from sklearn_recvae._hardware import call_with_threads, memory_hint, resolve_device
 from sklearn_recvae._ids import check_begins_with, check_item_ids
 from sklearn_recvae._inference import LatentScores
 from sklearn_recvae._interactions import check_columns, check_interactions
 from sklearn_recvae._latent import LatentRecommenderMixin
-from sklearn_recvae._saving import as_json
 from sklearn_recvae._sklearn import (
     CallbackSupportMixin,
     Interval,
@@ -40,11 +39,11 @@ from sklearn_recvae._training.state import (
     add_item_rows,
     as_records,
     check_best,
-    describe_history,
+    history_from_json,
+    history_to_json,
     new_training_state,
     restore_state,
     state_to_arrays,
-    with_prefix,
 )
 from sklearn_recvae._validation import (
     COUNT,
@@ -272,16 +271,15 @@ default=None
         return self
 
     def _get_fitted(self):
+        sizes, weights = self.module_.take_apart()
         attributes = {
-            "sizes": as_json("sizes", self.module_.sizes),
+            "sizes": sizes,
             "n_iter_": self.n_iter_,
             "best_iteration_": self.best_iteration_,
             "best_score_": self.best_score_,
+            "history_": history_to_json(self.history_),
         }
-        weights = self.module_.state_dict()
-        arrays = {f"module_.{name}": w.cpu().numpy() for name, w in weights.items()}
-        history = {f"history_.{name}": c for name, c in self.history_.items()}
-        return attributes, arrays | history
+        return attributes, weights
 
     def _set_fitted(self, attributes, arrays):
         check_fields(
@@ -291,24 +289,18 @@ default=None
                 "n_iter_": (int,),
                 "best_iteration_": (int, NoneType),
                 "best_score_": (float, NoneType),
+                "history_": (dict,),
             },
         )
         n_iter, best, score = (
             attributes[name] for name in ("n_iter_", "best_iteration_", "best_score_")
         )
-        weights = with_prefix("module_.", arrays)
-        others = {
-            name: array
-            for name, array in arrays.items()
-            if not name.startswith("module_.")
-        }
-        check_arrays(others, describe_history("history_.", n_iter))
         check_best(best, score, n_iter)
-        self.module_ = self._network_class.rebuild(
-            self.n_features_in_, *attributes["sizes"], weights=weights
-        )
-        self.history_ = with_prefix("history_.", arrays)
+        self.history_ = history_from_json(attributes["history_"], n_iter)
         self.n_iter_, self.best_iteration_, self.best_score_ = n_iter, best, score
+        self.module_ = self._network_class.rebuild(
+            self.n_features_in_, *attributes["sizes"], weights=arrays
+        )
 
     def _fit(self, X, y, X_val, y_val, module, folder):
         seed = folder.choose_seed(self.random_state)
@@ -419,9 +411,19 @@ default=None
         # Twice the size of the weights, and needed by partial_fit alone.
         state.pop("_state", None)
         if "module_" in state:
-            # So that a model trained on a GPU loads where there is none.
-            state["module_"] = copy.deepcopy(state["module_"]).cpu()
+            # Arrays: they are mapped from files, and no code has to be trusted.
+            sizes, weights = state["module_"].take_apart()
+            state["module_"] = {"sizes": sizes, "weights": weights}
         return state
+
+    def __setstate__(self, state):
+        if "module_" in state:
+            sizes, weights = state["module_"]["sizes"], state["module_"]["weights"]
+            module = self._network_class.rebuild(
+                state["n_features_in_"], *sizes, weights=weights
+            )
+            state = {**state, "module_": module}
+        super().__setstate__(state)
 
 
 def _make_validation(fold_in, held_out, device):

@@ -6,12 +6,14 @@ never been interrupted.
 
 import copy
 import math
+import reprlib
+from types import NoneType
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from sklearn_recvae._files import check_arrays, check_finite
+from sklearn_recvae._files import check_arrays, check_fields, check_finite
 from sklearn_recvae._training.optimizers import RowAdam
 
 # What is recorded of each iteration.
@@ -201,6 +203,34 @@ def describe_history(prefix, n_iterations):
     """Give dtype and shape of what is recorded of so many iterations."""
     column = (np.dtype(np.float64), (n_iterations,))
     return {f"{prefix}{name}": column for name in RECORD}
+
+
+def history_to_json(columns):
+    """Give the columns of a history as JSON has them: NaN is None."""
+    return {
+        name: [None if math.isnan(number) else number for number in column.tolist()]
+        for name, column in columns.items()
+    }
+
+
+def history_from_json(columns, n_iterations):
+    """Turn what `history_to_json` gave into a history of so many iterations.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    check_fields(columns, {name: (list,) for name in RECORD})
+    for name, column in columns.items():
+        if len(column) != n_iterations or not {float, NoneType} >= set(
+            map(type, column)
+        ):
+            raise ValueError(
+                f"the history of {name} is {reprlib.repr(column)}, expected "
+                f"{n_iterations} numbers"
+            )
+    return {name: np.array(column, np.float64) for name, column in columns.items()}
 
 
 def check_best(iteration, score, n_iterations):
