@@ -189,10 +189,13 @@ def test_examples_have_no_private_names():
         ]
         if re.match(r"_[^\W_]", name)
     }
-    assert {"_hardware", "_training", "_without_empty_inputs"} <= private
+    assert {"_hardware", "_training", "_refresh_posterior"} <= private
+    # One study shows how a prior is added, which is documented.
+    seam = {"_training", "_build_network", "_build_prior"}
+    allowed = {EXAMPLES / "studies" / "negative_results.py": seam}
     for file in EXAMPLES.rglob("*.py"):
         used = private.intersection(used_names(ast.parse(file.read_text("utf-8"))))
-        assert not used, file
+        assert used <= allowed.get(file, set()), file
 
 
 def module_names(file):
