@@ -89,7 +89,7 @@ def test_large_first_layer_that_is_left_behind(tmp_path):
 def test_finished_fit_is_not_run_again(tmp_path, monkeypatch):
     expected = recommender().fit(X_train, X_val=X_val, checkpoint=tmp_path)
 
-    def run_iteration(self):
+    def run_iteration(self, number):
         raise AssertionError("there is nothing to train")
 
     monkeypatch.setattr(
@@ -179,11 +179,11 @@ def test_second_writer_is_refused(tmp_path):
 
     run_iteration, wait = Trainer.run_iteration, Wait()
 
-    def run_after_another(self):
+    def run_after_another(self, number):
         thread = threading.Thread(target=wait, args=(self,))
         thread.start()
         thread.join()
-        return run_iteration(self)
+        return run_iteration(self, number)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "run_iteration", run_after_another)
@@ -335,9 +335,9 @@ def test_damaged_files_do_not_count(n_damaged, tmp_path, monkeypatch):
     started = []
     run_iteration = Trainer.run_iteration
 
-    def count(trainer):
+    def count(trainer, number):
         started.append(trainer.n_iterations)
-        return run_iteration(trainer)
+        return run_iteration(trainer, number)
 
     monkeypatch.setattr(Trainer, "run_iteration", count)
     model = recommender(max_iter=10).fit(X_train, X_val=X_val, checkpoint=tmp_path)

@@ -78,8 +78,8 @@ def numbers_of_threads(monkeypatch):
     with ThreadPoolExecutor(1) as older:
         older.submit(torch.get_num_threads).result()
 
-        def observe(trainer):
-            means = run_iteration(trainer)
+        def observe(trainer, number):
+            means = run_iteration(trainer, number)
             own = torch.get_num_threads()
             others = [older.submit(torch.get_num_threads).result()]
             with ThreadPoolExecutor(1) as new:
@@ -117,10 +117,10 @@ def test_number_of_threads_after_an_error(
 ):
     observe = Trainer.run_iteration
 
-    def fail(trainer):
+    def fail(trainer, number):
         if len(numbers_of_threads) + 1 == iteration:
             raise error
-        return observe(trainer)
+        return observe(trainer, number)
 
     monkeypatch.setattr(Trainer, "run_iteration", fail)
     with pytest.raises(error):
@@ -222,7 +222,7 @@ def test_good_fit_during_one_that_fails(monkeypatch):
     model, good = recommender().fit(X[:30]), recommender().fit(X)
     run_iteration = Trainer.run_iteration
 
-    def fail(trainer):
+    def fail(trainer, number):
         monkeypatch.setattr(Trainer, "run_iteration", run_iteration)
         thread = threading.Thread(target=model.fit, args=(X,))
         thread.start()
@@ -243,13 +243,13 @@ def test_fits_beside_each_other_do_not_mix(monkeypatch):
     model = recommender().fit(X)
     run_iteration = Trainer.run_iteration
 
-    def run_later(trainer):
+    def run_later(trainer, number):
         monkeypatch.setattr(Trainer, "run_iteration", run_iteration)
         thread = threading.Thread(target=model.fit, args=(X[:, :20],))
         thread.start()
         thread.join()
         assert model.predict(X[:, :20]).shape == (120, 20)
-        return run_iteration(trainer)
+        return run_iteration(trainer, number)
 
     expected = recommender().fit(X[:60])
     monkeypatch.setattr(Trainer, "run_iteration", run_later)
