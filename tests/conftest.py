@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from common import N_ITEMS, N_USERS, recommender
 from sklearn_recvae.datasets import make_interactions
+
+pytest.register_assert_rewrite("common", "contract")
+from common import N_ITEMS, N_USERS, recommender  # noqa: E402 - rewritten first
 
 PROJECT = Path(__file__).parents[1]
 
