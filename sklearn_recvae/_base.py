@@ -302,7 +302,6 @@ sparse matrix} of shape (n_users, n_items), default=None
         reasons, scores = reasons.reshape(shape), scores.reshape(shape)
         return (reasons, scores) if return_scores else reasons
 
-    @on_snapshot
     def score(self, X, y=None, *, sample_weight=None):
         """Compute the mean NDCG@100 of recommendations for held-out interactions.
 
@@ -330,13 +329,14 @@ sparse matrix} of shape (n_users, n_items), default=None
             If `X` and `y` overlap or name their columns differently, or if no user can
             be evaluated.
         """
-        check_is_fitted(self)
-        check_columns(self, X, {"y": y})
-        X = check_interactions(self, X, reset=False)
+        model = self._snapshot()  # no decorator: a warning points at the caller
+        check_is_fitted(model)
+        check_columns(model, X, {"y": y})
+        X = check_interactions(model, X, reset=False)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         fold_in, held_out = split_or_check_held_out(X, y)
-        scores = self._item_scores()
+        scores = model._item_scores()
         fold_in = InteractionTensors(fold_in, scores.device)
         return mean_ndcg(scores, fold_in, held_out, sample_weight)
 

@@ -16,6 +16,4 @@ CHECKS = {
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_contract(estimator, check):
-    if check == "check_threads_beside_a_fit_to_another_width":
-        pytest.skip("what reads takes no snapshot yet")
     CHECKS[check](ESTIMATORS[estimator])
