@@ -1,15 +1,10 @@
-import inspect
+"""The checks of scikit-learn, for every recommender."""
 
 import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_recvae import (
-    BlendedRecommender,
-    EASERecommender,
-    MultVAERecommender,
-    RecVAERecommender,
-)
+from contract.estimators import ESTIMATORS
 
 TWO_DIMENSIONAL = "predict returns (n_users, n_items), the check expects (n_users,)"
 EXPECTED_FAILED_CHECKS = {
@@ -24,6 +19,12 @@ UNLISTED_CHECKS = [
         "check_param_validation",
         "check_dataframe_column_names_consistency",
         "check_inplace_ensure_writeable",
+    )
+    if hasattr(estimator_checks, name)
+]
+UNLISTED_CHECKS_OF_TRANSFORMERS = [
+    name
+    for name in (
         "check_transformer_get_feature_names_out",
         "check_transformer_get_feature_names_out_pandas",
         "check_set_output_transform",
@@ -33,31 +34,14 @@ UNLISTED_CHECKS = [
     if hasattr(estimator_checks, name)
 ]
 
-
 # What is expected of a 1-D y, and of arrays after a data frame, is tested elsewhere.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:A 1-D y is ignored:UserWarning"),
     pytest.mark.filterwarnings("ignore:X does not have valid feature:UserWarning"),
     pytest.mark.filterwarnings("ignore:X has feature names, but:UserWarning"),
 ]
-
-
-def recommender():
-    return RecVAERecommender(max_iter=1, random_state=0)
-
-
-def blend():
-    parts = [("recvae", recommender()), ("ease", EASERecommender())]
-    return BlendedRecommender(parts)
-
-
 CHECKS = parametrize_with_checks(
-    [
-        recommender(),
-        MultVAERecommender(max_iter=1, random_state=0),
-        EASERecommender(),
-        blend(),
-    ],
+    [make() for make in ESTIMATORS.values()],
     expected_failed_checks=lambda _: EXPECTED_FAILED_CHECKS,
 )
 
@@ -68,10 +52,18 @@ def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("name", UNLISTED_CHECKS)
-def test_unlisted_check(name):
-    check = getattr(estimator_checks, name)
-    check("RecVAERecommender", recommender())
+@pytest.mark.parametrize(
+    ("estimator", "check"),
+    [
+        (name, check)
+        for name, make in ESTIMATORS.items()
+        for check in UNLISTED_CHECKS
+        + (UNLISTED_CHECKS_OF_TRANSFORMERS if hasattr(make(), "transform") else [])
+    ],
+)
+def test_unlisted_check(estimator, check):
+    model = ESTIMATORS[estimator]()
+    getattr(estimator_checks, check)(type(model).__name__, model)
 
 
 def test_the_checks_named_in_the_reference_are_still_there():
@@ -79,13 +71,8 @@ def test_the_checks_named_in_the_reference_are_still_there():
         "check_param_validation",
         "check_dataframe_column_names_consistency",
         "check_inplace_ensure_writeable",
+    } == set(UNLISTED_CHECKS)
+    assert {
         "check_set_output_transform",
         "check_transformer_get_feature_names_out",
-    } <= set(UNLISTED_CHECKS)
-
-
-def test_every_parameter_has_a_constraint_and_is_stored_as_given():
-    parameters = set(inspect.signature(RecVAERecommender).parameters)
-    assert parameters == set(RecVAERecommender._parameter_constraints)
-    given = {name: object() for name in parameters}
-    assert RecVAERecommender(**given).get_params() == given
+    } <= set(UNLISTED_CHECKS_OF_TRANSFORMERS)
