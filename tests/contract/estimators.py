@@ -3,7 +3,12 @@
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender
+from sklearn_recvae import (
+    BlendedRecommender,
+    EASERecommender,
+    MultVAERecommender,
+    RecVAERecommender,
+)
 from sklearn_recvae._base import unchanged_on_error
 from sklearn_recvae._interactions import check_interactions
 from sklearn_recvae._item_item import ItemItemMixin
@@ -44,6 +49,22 @@ def recvae(n_iter=1):
     )
 
 
+def multvae(n_iter=1, **params):
+    return MultVAERecommender(
+        6,
+        hidden_dim=12,
+        n_annealing_steps=10,
+        max_iter=n_iter,
+        learning_rate=0.02,
+        random_state=0,
+        **params,
+    )
+
+
+def multdae(n_iter=1):
+    return multvae(n_iter, variational=False)
+
+
 def ease(n_iter=1):
     return EASERecommender(regularization=5)
 
@@ -55,6 +76,8 @@ def blend(n_iter=1):
 # Each gives a new one; `n_iter` is how long it is trained, where that is a question.
 ESTIMATORS = {
     "RecVAE": recvae,
+    "Mult-VAE": multvae,
+    "Mult-DAE": multdae,
     "EASE": ease,
     "Blend": blend,
     "cosine": lambda n_iter=1: CosineRecommender(),
