@@ -1,17 +1,20 @@
 """Several recommenders in one: a weighted sum of scores that are made comparable."""
 
+import functools
 import reprlib
 from itertools import combinations
 from math import comb, isclose
-from numbers import Real
+from numbers import Integral, Real
 from types import NoneType
 
 import numpy as np
 import torch
+from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import FeatureUnion
 from sklearn.utils import Bunch, check_array, check_random_state
+from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from sklearn_recvae._base import (
@@ -23,6 +26,7 @@ from sklearn_recvae._base import (
 )
 from sklearn_recvae._batches import Batch, InteractionTensors
 from sklearn_recvae._files import check_fields
+from sklearn_recvae._hardware import ThreadShare
 from sklearn_recvae._interactions import check_columns, check_interactions
 from sklearn_recvae._ranking import block_users, mask_entries, top_k
 from sklearn_recvae._saving import put_together, take_apart
@@ -79,6 +83,11 @@ class BlendedRecommender(
     validation_fraction : float, default=0.1
         Share of users to hold out in (0, 1). Used if ``weights="auto"`` and there is
         no `X_val`.
+    n_jobs : int, default=None
+        Number of parts to fit at a time. None means 1 unless in a
+        :obj:`joblib.parallel_config` context, -1 as many as there are processors. Each
+        part has a thread of this process, and they share its number of threads for
+        computing; a context may name another backend instead, such as "loky".
     random_state : int, RandomState instance or None, default=None
         Chooses the users to hold out. Each part has a `random_state` of its own.
 
@@ -108,6 +117,10 @@ class BlendedRecommender(
     candidates. RecVAE's are log-probabilities. Those of a part that knows nothing of a
     user, and scores all items alike, become 0, so that the other parts decide.
 
+    With any `n_jobs` the parts are the same, as far as fewer threads round alike. What
+    other processes fit comes back as from a pickle, and callbacks go there as copies.
+    If a part fails, or Ctrl-C comes, parts in other threads run on, and are dropped.
+
     Examples
     --------
     >>> from sklearn_recvae import (
@@ -129,15 +142,23 @@ class BlendedRecommender(
         "estimators": [list, tuple],
         "weights": ["array-like", StrOptions({"auto"}), None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_jobs": [Integral, None],
         "random_state": ["random_state"],
     }
 
     def __init__(
-        self, estimators, *, weights=None, validation_fraction=0.1, random_state=None
+        self,
+        estimators,
+        *,
+        weights=None,
+        validation_fraction=0.1,
+        n_jobs=None,
+        random_state=None,
     ):
         self.estimators = estimators
         self.weights = weights
         self.validation_fraction = validation_fraction
+        self.n_jobs = n_jobs
         self.random_state = random_state
 
     @unchanged_on_error  # outermost: callbacks are torn down before it acts
@@ -188,11 +209,7 @@ default=None
         fold_in, held_out = check_validation(X_val, y_val)
         self._check_before_fit(X)
         hooks = FitHooks(self, X, y, len(parts))
-        fitted = [
-            _fit_part(hooks, name, part, X, fold_in, held_out)
-            for name, part in zip(names, parts, strict=True)
-        ]
-        self._set_parts(names, fitted)
+        self._set_parts(names, self._fit_parts(hooks, X, fold_in, held_out))
         self.weights_, self.best_score_ = weights, None
         if weights is None:
             grid = _simplex(len(parts))
@@ -220,6 +237,27 @@ default=None
             which never holds all of them.
         """
         return self._score_all_items(X)
+
+    def _fit_parts(self, hooks, X, fold_in, held_out):
+        """Return the fitted parts; those that are fitted already as they are."""
+        models = [
+            None if isinstance(part, FrozenEstimator) else clone(part)
+            for _, part in self.estimators
+        ]
+        n_to_fit = sum(model is not None for model in models)
+        n_at_a_time = max(1, min(effective_n_jobs(self.n_jobs), n_to_fit))
+        share = ThreadShare(n_at_a_time)
+        # Threads, for torch computes without the interpreter's lock.
+        fitted = Parallel(n_jobs=n_at_a_time, prefer="threads")(
+            [
+                delayed(_fit_part)(hooks.part(name), model, X, fold_in, held_out, share)
+                for (name, _), model in zip(self.estimators, models, strict=True)
+            ]
+        )
+        return [
+            _thawed(part) if model is None else model
+            for (_, part), model in zip(self.estimators, fitted, strict=True)
+        ]
 
     @property
     def named_estimators(self):
@@ -451,21 +489,22 @@ def _check_fitted_weights(weights, n_parts):
     return weights
 
 
-def _fit_part(hooks, name, part, X, fold_in, held_out):
-    """Fit a clone of the part, with validation if it takes that."""
-    if isinstance(part, FrozenEstimator):
-        with hooks.part(name, None):
-            return _thawed(part)
-    model = clone(part)
+def _fit_part(hooks, model, X, fold_in, held_out, share):
+    """Fit a part, which is None if it is fitted already, and return it.
+
+    It gets the validation users if its `fit` takes them.
+    """
     validation = {}
-    if fold_in is not None and has_fit_parameter(model, "X_val"):
+    if fold_in is not None and model is not None and has_fit_parameter(model, "X_val"):
         validation = {"X_val": fold_in, "y_val": held_out}
     try:
-        with hooks.part(name, model):
-            return model.fit(X, **validation)
+        with hooks.fit_of(model):
+            if model is not None:
+                share.call(functools.partial(model.fit, X, **validation))
     except FitInterrupted as error:
         # That part could be used, but the blend, which lacks others, could not.
         raise KeyboardInterrupt from error
+    return model
 
 
 class _StandardizedScores(ItemScores):

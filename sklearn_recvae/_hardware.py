@@ -146,10 +146,31 @@ def call_with_threads(step_work, function):
     object
         What the function returns.
     """
-    # On its first use in a thread torch sets the thread's number: let that be now.
-    torch.get_num_threads()
     if step_work >= SMALL_STEP:
         return function()
+    return limit_threads(1, function)
+
+
+def limit_threads(n_threads, function):
+    """Call a function with at most so many threads.
+
+    Other threads of the process, and what comes after, have the number of threads that
+    they had.
+
+    Parameters
+    ----------
+    n_threads : int
+        The most that torch may use, at least 1.
+    function : callable
+        Called without arguments.
+
+    Returns
+    -------
+    object
+        What the function returns.
+    """
+    # On its first use in a thread torch sets the thread's number: let that be now.
+    torch.get_num_threads()
     # torch.set_num_threads would be seen by threads that start meanwhile.
     libraries = ThreadpoolController().select(user_api="openmp").lib_controllers
     before = [library.num_threads for library in libraries]
@@ -160,13 +181,36 @@ def call_with_threads(step_work, function):
 
     try:
         try:
-            for library in libraries:
-                library.set_num_threads(1)
+            for library, number in zip(libraries, before, strict=True):
+                library.set_num_threads(min(number, n_threads))
             return function()
         finally:
             restore()
     finally:
         restore()  # once more, since Ctrl-C may have come in the midst of the first
+
+
+class ThreadShare:
+    """The threads of this process, divided among functions that run at a time.
+
+    Parameters
+    ----------
+    n_functions : int
+        How many they are, at least 1.
+    """
+
+    def __init__(self, n_functions):
+        self.process = os.getpid()
+        self.n_threads = max(1, torch.get_num_threads() // n_functions)
+
+    def call(self, function):
+        """Call one of the functions, in any thread, and return what it returns.
+
+        In another process, to which this was sent, the threads are its own.
+        """
+        if os.getpid() != self.process:
+            return function()
+        return limit_threads(self.n_threads, function)
 
 
 def _use_one_thread():

@@ -26,20 +26,13 @@ class FitHooks:
             self.context = estimator._init_callback_context(max_subtasks=n_tasks)
             self.context.call_on_fit_task_begin(estimator=estimator, **self.data)
 
-    @contextmanager
-    def part(self, name, part):
-        """Tell of the fit of a part within; None for one that is fitted already."""
-        if self.context is None:
-            yield
-            return
+    def part(self, name):
+        """Give the `PartHooks` of a part."""
+        # Parts alone may have callbacks, of which those of a whole know nothing.
+        if self.context is None or not hasattr(self.estimator, "_skl_callbacks"):
+            return PartHooks()
         task = self.context.subcontext(task_name=f"fit-{name}")
-        # scikit-learn refuses a part that has a callback of its own of the kind that is
-        # handed on, such as a progress bar. Where nothing is, it may have one.
-        hands_on = part is not None and hasattr(self.estimator, "_skl_callbacks")
-        with task.propagate_callback_context(part) if hands_on else nullcontext():
-            task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
-            yield
-            task.call_on_fit_task_end(estimator=self.estimator, **self.data)
+        return PartHooks(task, self.estimator, self.data)
 
     def end_fit(self):
         """Tell that fit is done."""
@@ -47,6 +40,41 @@ class FitHooks:
             self.context.call_on_fit_task_end(
                 estimator=self.estimator, reconstruction_attributes=dict, **self.data
             )
+
+
+class PartHooks:
+    """Calls what is to be called before and after the fit of a part of an estimator.
+
+    It can be sent to another process, with the callbacks, and called there.
+
+    Parameters
+    ----------
+    task : CallbackContext, default=None
+        Of the part's fit; None where there are no callbacks.
+    estimator : estimator instance, default=None
+        Being fitted.
+    data : dict, default=None
+        What its fit was given.
+    """
+
+    def __init__(self, task=None, estimator=None, data=None):
+        self.task = task
+        self.estimator = estimator
+        self.data = data
+
+    @contextmanager
+    def fit_of(self, part):
+        """Tell of the fit within; the part is None if it is fitted already."""
+        if self.task is None:
+            yield
+            return
+        # scikit-learn refuses a part that has a callback of its own of the kind that is
+        # handed on, such as a progress bar.
+        hands_on = part is not None
+        with self.task.propagate_callback_context(part) if hands_on else nullcontext():
+            self.task.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+            yield
+            self.task.call_on_fit_task_end(estimator=self.estimator, **self.data)
 
 
 class IterationHooks(FitHooks):
