@@ -210,11 +210,11 @@ def test_interrupted_fit_leaves_the_blend_as_it_was(fitted, monkeypatch):
         model.fit(X_train)
     before, run_iteration, calls = model.__dict__.copy(), Trainer.run_iteration, []
 
-    def interrupt(trainer):
+    def interrupt(trainer, number):
         calls.append(1)
         if len(calls) == 2:  # the part has an iteration, and could be used
             raise KeyboardInterrupt
-        return run_iteration(trainer)
+        return run_iteration(trainer, number)
 
     monkeypatch.setattr(Trainer, "run_iteration", interrupt)
     with pytest.raises(KeyboardInterrupt):
