@@ -111,6 +111,16 @@ def test_identity(tmp_path, monkeypatch, run_script):
         assert line.startswith(f"different: {word}")
 
 
+def test_beside_itself(run_script):
+    options = ["--quick", "--repeats", 1, "--rounds", 2]
+    printed, _ = run_script("benchmarks/beside.py", PROJECT, PROJECT, *options)
+    lines = printed.splitlines()
+    tasks = ["fit", "iteration", "predict", "recommend", "peak"]
+    assert [line.split()[0] for line in lines[1:]] == tasks
+    ratios = re.findall(r"ratio (\d+\.\d{3})", printed)
+    assert len(ratios) == len(tasks)
+
+
 def test_quality(tmp_path, run_script):
     split = strong_generalization_split(load_npz(save(tmp_path)), 10, 10)
     names = ["train", "val_fold_in", "val_held_out", "test_fold_in", "test_held_out"]

@@ -112,17 +112,17 @@ def _answer(connection, others_end):
 
 def _time_round(connections):
     seconds = {}
-    begin, foreign = time.perf_counter(), -_foreign_seconds()
+    begin, foreign = time.perf_counter(), -foreign_seconds()
     for name, connection in connections.items():
         for at_least in (SETTLING_SECONDS, TIMED_SECONDS):
             connection.send(at_least)
             seconds[name] = connection.recv()
-    foreign += _foreign_seconds()
+    foreign += foreign_seconds()
     allowed = MAX_FOREIGN_CORES * (time.perf_counter() - begin) + TICKS
     return {"quiet": foreign <= allowed, "foreign_seconds": foreign, "seconds": seconds}
 
 
-def _foreign_seconds():
+def foreign_seconds():
     """CPU seconds since boot that were not spent by this process and its children."""
     system = psutil.cpu_times()
     # Stolen time is what the host of a virtual machine gave to others.
