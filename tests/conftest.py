@@ -1,7 +1,8 @@
 """Fixtures of more than one test file."""
 
+import importlib
+import multiprocessing
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -29,33 +30,41 @@ def data_dir():
 
 
 @pytest.fixture
-def run_script():
-    """Give a function that runs a script of the examples to its end.
+def run_script(monkeypatch, capfd):
+    """Give a function that runs a script of the examples to its end, in this process.
 
-    It returns what the script printed, and its progress.
+    It returns what the script printed, and its progress. Names of the script can be
+    given another value, such as a smaller estimator.
     """
     pytest.importorskip("matplotlib", reason="the scripts draw: extra 'examples'")
     pytest.importorskip("rich", reason="the scripts print tables: extra 'examples'")
     pytest.importorskip("psutil", reason="they watch memory: extra 'examples'")
-    # One thread, as in these tests; UTF-8 also where that is not the default.
-    environment = {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONUTF8": "1",
-        "PYTHONPATH": os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")]),
-    }
 
-    def run(name, *options, timeout=300):
-        done = subprocess.run(
-            [sys.executable, str(PROJECT / "examples" / name), *map(str, options)],
-            env=os.environ | environment,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=timeout,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout, done.stderr
+    def run(name, *options, **names):
+        path = PROJECT / "examples" / name
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(path.parent)  # as Python does for a script
+            script = importlib.import_module(path.stem)
+            patch.setattr(sys, "argv", [path.name, *map(str, options)])
+            for replaced, value in names.items():
+                patch.setattr(script, replaced, value)
+            capfd.readouterr()
+            status = 0
+            try:
+                script.main()
+            except SystemExit as end:
+                status = end.code
+            assert not status
+            return capfd.readouterr()
 
     return run
+
+
+@pytest.fixture
+def start_method():
+    """Give the quickest way to begin a process; a fork has all imports already."""
+    methods = multiprocessing.get_all_start_methods()
+    return "fork" if "fork" in methods else "spawn"
 
 
 @pytest.fixture(scope="session")

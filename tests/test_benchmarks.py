@@ -36,7 +36,7 @@ SECTIONS = {
 def test_every_section_of_the_suite(tmp_path, run_script):
     file = tmp_path / "benchmarks.json"
     options = ["--quick", "--epinions", save(tmp_path), "--json", file]
-    printed, _ = run_script("benchmarks/suite.py", *options, timeout=600)
+    printed, _ = run_script("benchmarks/suite.py", *options)
     assert "sklearn_recvae, float32" in printed
     measurements = json.loads(file.read_text())["measurements"]
     for section, n_cases in SECTIONS.items():
@@ -146,7 +146,11 @@ def test_quality(tmp_path, run_script):
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_faults(options, expected, run_script):
+def test_faults(options, expected, run_script, start_method, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES / "benchmarks")
+    import faults_counted
+
+    monkeypatch.setattr(faults_counted, "START_METHOD", start_method)
     printed, _ = run_script("benchmarks/faults.py", *options)
     assert re.search(expected, printed)
     assert "WRONG" not in printed

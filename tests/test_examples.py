@@ -12,7 +12,6 @@ from scipy.stats import t
 from sklearn.utils import Bunch
 
 from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender
-from sklearn_recvae._training.trainer import auto_batch_size
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.metrics import ndcg_at_k
 from sklearn_recvae.model_selection import strong_generalization_split
@@ -20,6 +19,15 @@ from sklearn_recvae.model_selection import strong_generalization_split
 EXAMPLES = Path(__file__).parents[1] / "examples"
 if not EXAMPLES.is_dir():
     pytest.skip("the examples are in a checkout only", allow_module_level=True)
+
+
+# What scripts are given in place of the estimator, since fits of full width take long.
+NARROW = {"RecVAERecommender": partial(RecVAERecommender, hidden_dim=4)}
+TINY = {
+    "RecVAERecommender": partial(
+        RecVAERecommender, latent_dim=2, hidden_dim=4, max_iter=2
+    )
+}
 
 
 @pytest.fixture
@@ -47,7 +55,7 @@ def test_ablation_goes_on_where_it_was(tmp_path, run_script):
     options += ["--max-iter", 1, "--results", results]
     options += ["--output", tmp_path / "ablation.png"]
 
-    printed, _ = run_script("studies/ablation.py", *options)
+    printed, _ = run_script("studies/ablation.py", *options, **NARROW)
     assert "without rescaled KL and alternating" in printed
     assert (tmp_path / "ablation.png").stat().st_size > 0
     before = times_of(results)
@@ -56,7 +64,7 @@ def test_ablation_goes_on_where_it_was(tmp_path, run_script):
     damaged = next(results.glob("ablation-all-0-*.json"))
     cut_short(damaged)
     before[damaged.name] = damaged.stat().st_mtime_ns
-    again, progress = run_script("studies/ablation.py", *options)
+    again, progress = run_script("studies/ablation.py", *options, **NARROW)
     after = times_of(results)
     assert again == printed
     assert "damaged" in progress
@@ -106,24 +114,32 @@ def test_reproduce_paper_goes_on_where_it_was(tmp_path, run_script):
     options = ["--dataset", "ml-latest-small", "--data", tmp_path, "--seeds", 0]
     options += ["--results", results, "--output", tmp_path / "table.png", "--max-iter"]
 
-    printed, _ = run_script("studies/reproduce_paper.py", *options, 1)
+    printed, _ = run_script("studies/reproduce_paper.py", *options, 1, **NARROW)
     assert "RecVAE, seed 0" in printed
     assert (tmp_path / "table.png").stat().st_size > 0
     before = times_of(results)
     assert len(before) == 3  # models
 
-    again, _ = run_script("studies/reproduce_paper.py", *options, 1)
+    again, _ = run_script("studies/reproduce_paper.py", *options, 1, **NARROW)
     assert again == printed
     assert times_of(results) == before
 
-    run_script("studies/reproduce_paper.py", *options, 2)
+    run_script("studies/reproduce_paper.py", *options, 2, **NARROW)
     after = times_of(results)
     assert len(after) == 4  # a file beside the one of the other setting
     assert before.items() <= after.items()
 
 
-def test_baselines_go_on_where_they_were(tmp_path, run_script):
+def test_baselines_go_on_where_they_were(
+    tmp_path, run_script, start_method, monkeypatch
+):
     pytest.importorskip("psutil", reason="it watches memory: extra 'examples'")
+    monkeypatch.syspath_prepend(EXAMPLES / "studies")
+    from _baselines import MODELS
+
+    tiny = {"latent_dim": 2, "hidden_dim": 4, "max_iter": 2}
+    recvae = MODELS["RecVAE"]._replace(settings=[tiny] * 6)
+    names = {"MODELS": {**MODELS, "RecVAE": recvae}, "START_METHOD": start_method}
     X, _, _ = make_interactions(160, 40, n_groups=2, random_state=0)
     save_npz(tmp_path / "X.npz", X)
     results = tmp_path / "results"
@@ -132,14 +148,14 @@ def test_baselines_go_on_where_they_were(tmp_path, run_script):
     # RecBole does not go with the other libraries. No time: one setting of each.
     options += ["--models", "EASE", "RecVAE", "CDAE", "--minutes", 0]
 
-    printed, _ = run_script("studies/compare_baselines.py", *options)
+    printed, _ = run_script("studies/compare_baselines.py", *options, **names)
     assert "1 of 6" in printed
     assert "CDAE: not fitted." in printed
     assert (tmp_path / "baselines.png").stat().st_size > 0
     before = times_of(results)
     assert len(before) == 2
 
-    again, _ = run_script("studies/compare_baselines.py", *options)
+    again, _ = run_script("studies/compare_baselines.py", *options, **names)
     assert again == printed
     assert times_of(results) == before
 
@@ -164,12 +180,12 @@ def test_blending_goes_on_where_it_was(tmp_path, run_script):
     options += ["--models", "RecVAE", "RecVAE, both"]
     options += ["--results", results, "--output", tmp_path / "blending.png"]
 
-    printed, _ = run_script("studies/blending.py", *options)
+    printed, _ = run_script("studies/blending.py", *options, **TINY)
     assert f"{X.nnz} interactions. 120 users are trained on" in printed
     assert (tmp_path / "blending.png").stat().st_size > 0
     before = times_of(results)
     assert len(before) == 1 + 1 + 2 * 2
-    again, _ = run_script("studies/blending.py", *options)
+    again, _ = run_script("studies/blending.py", *options, **TINY)
     assert again == printed
     assert times_of(results) == before
 
@@ -246,7 +262,7 @@ def test_tuning_curves_go_on_where_they_were(tmp_path, run_script):
         save_npz(tmp_path / name / "interactions.npz", X)
         options.append(tmp_path / name / "interactions.npz")
 
-    printed, _ = run_script("studies/tuning_curves.py", *options)
+    printed, _ = run_script("studies/tuning_curves.py", *options, **NARROW)
     assert "(0.5, 0.4, 0.1)" in printed
     assert (tmp_path / "tuning.svg").stat().st_size > 0
     before = times_of(tmp_path / "results")
@@ -256,7 +272,7 @@ def test_tuning_curves_go_on_where_they_were(tmp_path, run_script):
     damaged = next((tmp_path / "results").glob("tuning-first-gamma-1-*.json"))
     cut_short(damaged)
     before[damaged.name] = damaged.stat().st_mtime_ns
-    again, progress = run_script("studies/tuning_curves.py", *options)
+    again, progress = run_script("studies/tuning_curves.py", *options, **NARROW)
     after = times_of(tmp_path / "results")
     assert again == printed
     assert "damaged" in progress
@@ -304,7 +320,7 @@ def test_growing(tmp_path, run_script):
         archive.writestr("movielens/ratings.csv", header + "".join(lines))
     options = ["--data", tmp_path / "movielens.zip", "--seeds", 0, "--share", 0.3]
     options += ["--max-iter", 1, "--more", 1, 2]
-    printed, _ = run_script("studies/growing.py", *options)
+    printed, _ = run_script("studies/growing.py", *options, **NARROW)
     for name in ("before", "1 more", "2 more", "fitted anew"):
         assert name in printed
 
@@ -348,8 +364,14 @@ def test_interrupted_run_leaves_nothing(tmp_path, runs):
 
 
 def test_batch_size_is_that_of_the_estimator(runs):
-    for n_users in (1, 1599, 1700, 20_000):
-        assert runs.auto_batch_size(n_users) == auto_batch_size(n_users)
+    X, _, _ = make_interactions(1700, 20, random_state=0)
+    model = TINY["RecVAERecommender"](max_iter=1, n_encoder_epochs=1, random_state=0)
+    auto = model.fit(X).predict(X)
+    size = runs.auto_batch_size(1700)
+    assert np.array_equal(model.set_params(batch_size=size).fit(X).predict(X), auto)
+    model.set_params(batch_size=size - 1)
+    assert not np.array_equal(model.fit(X).predict(X), auto)
+    assert [runs.auto_batch_size(n) for n in (1, 1599, 20_000)] == [50, 50, 500]
 
 
 def test_fingerprint_tells_splits_apart(runs):

@@ -5,6 +5,7 @@ from collections import Counter
 
 SECONDS = 120  # after which a process counts as hanging
 PER_PROCESS = 500
+START_METHOD = "spawn"  # of the processes
 # Of an outcome that must not occur.
 WRONG = "WRONG"
 
@@ -20,7 +21,7 @@ def in_processes(function, count, per_process=PER_PROCESS):
 
 def in_process(function, argument, seconds=SECONDS):
     """Call a function in a process of its own."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(START_METHOD)
     connection, others_end = context.Pipe()
     process = context.Process(target=_answer, args=(function, argument, others_end))
     process.start()

@@ -11,6 +11,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import faults_counted
 import numpy as np
 from faults_counted import WRONG, in_processes
 
@@ -53,7 +54,7 @@ def study_kills(args):
 
 def run_fit(X, folder, kill_after):
     """Give a digest of the fitted weights; None if it was killed."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(faults_counted.START_METHOD)
     connection, others_end = context.Pipe()
     process = context.Process(target=fit, args=(X, folder, others_end))
     process.start()

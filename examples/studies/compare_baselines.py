@@ -41,6 +41,7 @@ from sklearn_recvae.metrics import ndcg_at_k
 
 METRIC = "NDCG@100"
 REFERENCE = "RecVAE"
+START_METHOD = "spawn"  # of the process of a fit
 
 
 def main():
@@ -109,7 +110,7 @@ def run_settings(args, name, settings, seed, split):
 
 def fit_in_new_process(name, setting, seed, split):
     """Fit, and validate; the seconds and the memory are those of the fit alone."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(START_METHOD)
     connection, others_end = context.Pipe()
     process = context.Process(target=fit, args=(others_end, name, setting, seed, split))
     process.start()
