@@ -1,14 +1,38 @@
-"""RecVAE for top-N recommendation from implicit feedback, the scikit-learn way."""
+"""Recommend items from implicit feedback: RecVAE and its partners for scikit-learn.
 
-from sklearn_recvae._blend import BlendedRecommender
-from sklearn_recvae._ease import EASERecommender
-from sklearn_recvae._multvae import MultVAERecommender
-from sklearn_recvae._recvae import RecVAERecommender
+Estimators are imported when they are first used, since they need torch. Metrics,
+splits, encoders of ids and data sets do without it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
 from sklearn_recvae._version import __version__ as __version__
 
-__all__ = [
-    "BlendedRecommender",
-    "EASERecommender",
-    "MultVAERecommender",
-    "RecVAERecommender",
-]
+if TYPE_CHECKING:  # for editors
+    from sklearn_recvae._blend import BlendedRecommender as BlendedRecommender
+    from sklearn_recvae._ease import EASERecommender as EASERecommender
+    from sklearn_recvae._multvae import MultVAERecommender as MultVAERecommender
+    from sklearn_recvae._recvae import RecVAERecommender as RecVAERecommender
+
+_ROOMS = {
+    "BlendedRecommender": "_blend",
+    "EASERecommender": "_ease",
+    "MultVAERecommender": "_multvae",
+    "RecVAERecommender": "_recvae",
+}
+__all__ = list(_ROOMS)
+
+
+def __getattr__(name):
+    """Import what is not here yet, and keep it."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room = importlib.import_module(f"{__name__}.{_ROOMS[name]}")
+    value = globals()[name] = getattr(room, name)
+    return value
+
+
+def __dir__():
+    """List what is here, and what will be when it is used."""
+    return sorted({*globals(), *__all__})

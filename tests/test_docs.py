@@ -61,7 +61,7 @@ def test_api_lists_what_is_public(api_pages, room):
     module = importlib.import_module(f"sklearn_recvae{room}")
     public = {
         f"{module.__name__}.{name}"
-        for name, member in vars(module).items()
+        for name, member in inspect.getmembers(module)
         if not name.startswith("_")
         and (inspect.isclass(member) or inspect.isfunction(member))
         and f"{member.__module__}.".startswith(f"{module.__name__}.")
