@@ -15,6 +15,10 @@ from sklearn_recvae._sklearn import _get_feature_names
 # Filler where a list has fewer items than asked for.
 NO_ITEM = -1
 
+# Memory for the float32 scores of one block of users, in bytes. The C library reuses
+# blocks of this size, see `keep_freed_memory`.
+SCORES_BYTES = 24 * 2**20
+
 # What scikit-learn's validators are asked for. float32 is what is computed in.
 _CHECKS = {"accept_sparse": "csr", "dtype": np.float32, "ensure_non_negative": True}
 

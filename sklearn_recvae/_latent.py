@@ -1,4 +1,4 @@
-"""What a trained RecVAE gives: lists, probabilities, latent variables, neighbours."""
+"""What variational models give: lists, probabilities, latent variables, neighbours."""
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from sklearn_recvae._validation import POSITIVE_INT, check_item_indices
 class LatentRecommenderMixin(
     RecommenderMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 ):
-    """Mixin for an estimator whose `module_` is a trained `RecVAE`."""
+    """Mixin for an estimator whose `module_` is a trained `VariationalNetwork`."""
 
     @on_snapshot
     @validate_arguments(

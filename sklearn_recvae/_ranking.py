@@ -4,16 +4,14 @@ import numpy as np
 import torch
 
 from sklearn_recvae._hardware import keep_freed_memory, memory_hint
-from sklearn_recvae._interactions import NO_ITEM
+from sklearn_recvae._interactions import NO_ITEM, SCORES_BYTES
 
 # Groups of columns for each rank that is asked for: more leave fewer candidates. Few
 # groups are long ones, over which a maximum is slow.
 GROUPS_PER_RANK = 4
 MIN_GROUPS = 256
 
-# Memory for the float32 scores of one block of users, in bytes. The C library reuses
-# blocks of this size, see `keep_freed_memory`.
-SCORES_BYTES = 24 * 2**20
+# Users of one block at most, however few the items are.
 MAX_BLOCK_USERS = 1024
 
 _LISTS_HINT = "Lower k, or ask for fewer rows at a time."

@@ -148,6 +148,11 @@ def _split_kinds(items, name, shape):
 
 def check_item_indices(items, name, n_items):
     """Return the item indices as a 1-D int64 array."""
+    if isinstance(items, Integral):
+        raise ValueError(
+            f"Got {name}={items!r}, expected a list of column indices of X. Pass "
+            f"{name}=[{items!r}] for one."
+        )
     items = check_array(
         items, ensure_2d=False, dtype=None, ensure_min_samples=0, input_name=name
     )

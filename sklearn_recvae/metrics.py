@@ -5,7 +5,7 @@ from numbers import Integral, Real
 import numpy as np
 from sklearn.utils import check_array
 
-from sklearn_recvae._interactions import as_csr, check_columns
+from sklearn_recvae._interactions import SCORES_BYTES, as_csr, check_columns
 from sklearn_recvae._sklearn import (
     Interval,
     StrOptions,
@@ -14,17 +14,16 @@ from sklearn_recvae._sklearn import (
     validate_params,
 )
 from sklearn_recvae._splitting import split_or_check_held_out
-from sklearn_recvae._validation import scale_weights
+from sklearn_recvae._validation import NumberIn, scale_weights
 
 __all__ = ["ndcg_at_k", "rank_scores", "ranking_scorer", "recall_at_k"]
 
-# Memory for the float32 scores of one block of users, in bytes.
-_SCORES_BUDGET = 64 * 2**20
+_RANKS = NumberIn(Integral, 1, None, closed="left")
 
 _METRIC_CONSTRAINTS = {
     "y_true": ["array-like", "sparse matrix"],
     "y_rank": ["array-like"],
-    "k": [Interval(Integral, 1, None, closed="left")],
+    "k": [_RANKS],
     "average": [StrOptions({"mean"}), None],
     "sample_weight": ["array-like", None],
 }
@@ -167,7 +166,7 @@ def recall_at_k(y_true, y_rank, k=20, *, average="mean", sample_weight=None):
 @validate_params(
     {
         "metric": [StrOptions({"ndcg", "recall"})],
-        "k": [Interval(Integral, 1, None, closed="left")],
+        "k": [_RANKS],
         "fraction": [Interval(Real, 0, 1, closed="neither")],
         "random_state": [Interval(Integral, 0, 2**32 - 1, closed="both")],
     },
@@ -254,7 +253,7 @@ class _RankingScorer:
         n_users, n_items = fold_in.shape
         users = np.flatnonzero(np.diff(held_out.indptr))
         values = np.full(n_users, np.nan)
-        block_size = max(1, _SCORES_BUDGET // (4 * n_items))
+        block_size = max(1, SCORES_BYTES // (4 * n_items))
         for start in range(0, len(users), block_size):
             block = users[start : start + block_size]
             scores = _predict_scores(estimator, fold_in[block], like=X)
@@ -382,7 +381,7 @@ def _average(values, average, sample_weight):
     {
         "scores": ["array-like"],
         "seen": ["array-like", "sparse matrix"],
-        "k": [Interval(Integral, 1, None, closed="left")],
+        "k": [_RANKS],
     },
     prefer_skip_nested_validation=True,
 )

@@ -299,8 +299,9 @@ def test_metric_errors(metric):
         metric(-y_true, y_rank)
     with pytest.raises(ValueError, match="y_true contains NaN"):
         metric(y_true * np.nan, y_rank)
-    with pytest.raises(ValueError, match="'k' parameter of"):
-        metric(y_true, y_rank, 0)
+    for k in (0, True):
+        with pytest.raises(ValueError, match="'k' parameter of"):
+            metric(y_true, y_rank, k)
     with pytest.raises(ValueError, match="'average' parameter of"):
         metric(y_true, y_rank, average="macro")
     with pytest.raises(
@@ -389,7 +390,7 @@ def test_scorer_works_in_blocks(monkeypatch):
     assert sizes == [n_evaluated]
     for budget, size in ((4 * 30 * 7, 7), (1, 1)):
         sizes.clear()
-        monkeypatch.setattr(sklearn_recvae.metrics, "_SCORES_BUDGET", budget)
+        monkeypatch.setattr(sklearn_recvae.metrics, "SCORES_BYTES", budget)
         assert ranking_scorer()(estimator, X) == expected
         assert max(sizes) == size
         assert sum(sizes) == n_evaluated
@@ -532,6 +533,7 @@ def test_scorer_repr_pickle_copy():
         ("metric", "auc"),
         ("k", 0),
         ("k", 2.5),
+        ("k", True),
         ("fraction", 0),
         ("fraction", 1),
         ("random_state", None),

@@ -147,6 +147,7 @@ def test_rank_scores_of_infinities_and_large_counts():
         (np.zeros((1, 3), "m8[s]"), np.zeros((1, 3)), 2, "dtype timedelta.*expected"),
         (np.ones((1, 3)), np.zeros((1, 3)), 0, "'k' parameter of rank_scores"),
         (np.ones((1, 3)), np.zeros((1, 3)), 1.5, "'k' parameter of rank_scores"),
+        (np.ones((1, 3)), np.zeros((1, 3)), True, "'k' parameter of rank_scores"),
     ],
 )
 def test_rank_scores_refuses_what_it_cannot_rank(scores, seen, k, message):

@@ -282,3 +282,10 @@ def test_errors_name_the_class_that_the_user_knows(model, method):
     arguments = ([0], [0]) if method == "explain" else ([0],)
     with pytest.raises(ValueError, match=f"'k' parameter of {name} must be an int"):
         getattr(model, method)(*arguments, k=True)
+
+
+def test_one_item_is_to_be_passed_in_a_list(model):
+    with pytest.raises(
+        ValueError, match=r"Got items=5, expected a list .* items=\[5\]"
+    ):
+        model.similar_items(5)
