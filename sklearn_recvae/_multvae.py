@@ -1,12 +1,14 @@
 """Mult-VAE and Mult-DAE: network, annealed weight of the KL term, parameters."""
 
 import math
+from numbers import Real
 
 import torch
 from torch import nn
 
 from sklearn_recvae._kernels import linear
 from sklearn_recvae._network import BLANK, SparseLinear, VariationalNetwork
+from sklearn_recvae._sklearn import Interval
 from sklearn_recvae._training.objective import (
     MultinomialLikelihood,
     Objective,
@@ -284,6 +286,11 @@ class MultVAERecommender(VAERecommender):
         smaller where users are few, so that a pass has enough steps.
     learning_rate : float, default=1e-3
         Step size of Adam.
+    ema_decay : float, default=0.0
+        What is validated and kept is an exponential moving average of the weights
+        after each iteration, of which this share in [0, 1) stays in the next one. 0
+        keeps the weights of one iteration, as the paper does. No effect in
+        :meth:`partial_fit`.
     early_stopping : bool, default=False
         Whether to stop when the validation score no longer improves. Without `X_val`
         in :meth:`fit`, `validation_fraction` of the users are held out for it.
@@ -372,6 +379,7 @@ class MultVAERecommender(VAERecommender):
         "variational": ["boolean"],
         "beta": [NON_NEGATIVE],
         "n_annealing_steps": [COUNT],
+        "ema_decay": [Interval(Real, 0, 1, closed="left")],
     }
 
     def __init__(
@@ -386,6 +394,7 @@ class MultVAERecommender(VAERecommender):
         max_iter=100,
         batch_size="auto",
         learning_rate=1e-3,
+        ema_decay=0.0,
         early_stopping=False,
         validation_fraction=0.1,
         n_iter_no_change=10,
@@ -404,6 +413,7 @@ class MultVAERecommender(VAERecommender):
         self.max_iter = max_iter
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.ema_decay = ema_decay
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change

@@ -11,7 +11,12 @@ from scipy.sparse import save_npz
 from scipy.stats import t
 from sklearn.utils import Bunch
 
-from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender
+from sklearn_recvae import (
+    BlendedRecommender,
+    EASERecommender,
+    MultVAERecommender,
+    RecVAERecommender,
+)
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.metrics import ndcg_at_k
 from sklearn_recvae.model_selection import strong_generalization_split
@@ -251,6 +256,31 @@ def test_baselines_have_the_same_budget(monkeypatch):
     for name, model in _baselines.MODELS.items():
         assert len(model.settings) == (1 if name == "popularity" else 6), name
     assert _baselines.MODELS["RecVAE"].settings[0] == {"gamma": 0.005}
+
+
+def test_multvae_goes_on_where_it_was(tmp_path, run_script):
+    X, _, _ = make_interactions(60, 40, random_state=0)
+    save_npz(tmp_path / "X.npz", X)
+    results, table = tmp_path / "results", tmp_path / "table.json"
+    options = ["--data", tmp_path / "X.npz", "--n-heldout", 10, "--seeds", 0, 1]
+    options += ["--models", "Mult-VAE", "Mult-DAE", "--max-iter", 1]
+    options += ["--results", results, "--output", table]
+    names = {"MultVAERecommender": partial(MultVAERecommender, 2, hidden_dim=4)}
+
+    printed, _ = run_script("studies/multvae.py", *options, **names)
+    before, rows = times_of(results), json.loads(table.read_text())
+    runs = [json.loads(file.read_text()) for file in results.glob("Mult-VAE-0-*.json")]
+    setting = rows["Mult-VAE"]["setting"]
+    (best,) = (run for run in runs if run["settings"]["setting"] == setting)
+    # All settings are tried with the first seed, the best with the other one.
+    assert best["validation"] == max(run["validation"] for run in runs)
+    assert len(list(results.glob("Mult-VAE-1-*.json"))) == 1
+    mean = np.mean(best["test"]["NDCG@100"])
+    assert rows["Mult-VAE"]["each seed"][0] == pytest.approx(mean)
+    assert f"{rows['Mult-DAE']['NDCG@100']:.4f}" in printed
+    again, _ = run_script("studies/multvae.py", *options, **names)
+    assert again == printed
+    assert times_of(results) == before
 
 
 def test_tuning_curves_go_on_where_they_were(tmp_path, run_script):

@@ -34,14 +34,14 @@ MAX_EPOCHS = 100
 N_CRITIC_EPOCHS = 20  # of RaCT's critic alone, between the other two stages
 
 
-def fit_recbole(name, split, setting, seed, patience):
+def fit_recbole(name, split, setting, seed, patience, max_epochs=MAX_EPOCHS):
     """Train until validation has not improved for so many epochs; keep the best."""
     logging.disable(logging.WARNING)  # it warns of its own progress
     X, start = stack_all_users(split)
     if name != "CDAE":  # which has a factor for each user, and so has to know them all
         X = X[: start["X_val"]]
     settings = {
-        "epochs": MAX_EPOCHS,
+        "epochs": max_epochs,
         "stopping_step": patience,
         "train_batch_size": auto_batch_size(split.X_train.shape[0]),
     }
