@@ -40,7 +40,7 @@ class Batch(NamedTuple):
         return self._replace(inputs=self.inputs * keep / (1 - rate))
 
     def by_item(self, weights, n_items):
-        """Sort the entries by item, each with its weight.
+        """Sort the entries, each with its weight, by item.
 
         Parameters
         ----------
@@ -89,7 +89,7 @@ class ItemEntries(NamedTuple):
 
 
 def as_tensor(array):
-    """Share the memory of an array, read-only or not, which nobody may write to.
+    """Make a tensor that shares the memory of an array; nobody may write to it.
 
     Parameters
     ----------
@@ -105,10 +105,10 @@ def as_tensor(array):
 
 
 class _Memory:
-    """The memory of an array, said to be writable: torch warns of any other."""
+    """The memory of an array, declared writable: torch warns about read-only memory."""
 
     def __init__(self, array):
-        self._array = array  # which lives as long as this
+        self._array = array  # keeps it alive
         interface = array.__array_interface__
         address, _ = interface["data"]
         self.__array_interface__ = {**interface, "data": (address, False)}
@@ -131,12 +131,12 @@ class InteractionTensors:
         squares = np.square(X.data, dtype=np.float64)
         norms = csr_array((squares, X.indices, X.indptr), shape=X.shape).sum(axis=1)
         norms = np.sqrt(norms)  # (n_users,)
-        # An empty row has norm 0 and no entries: any finite scale will do.
+        # An empty row has norm 0 and no entries, so any finite scale is right.
         scales = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
         self._indptr = torch.tensor(X.indptr, dtype=torch.int64, device=device)
         self._items = as_tensor(X.indices).to(device)
         self._values = as_tensor(X.data).to(device)
-        # Of rows so small that the scale is too large for float32 it is float64.
+        # float64: the scale of very small rows is too large for float32.
         fits = scales.max(initial=0) <= np.finfo(np.float32).max
         dtype = torch.float32 if fits else torch.float64
         self._scales = torch.tensor(scales, dtype=dtype, device=device)
@@ -186,12 +186,12 @@ class InteractionTensors:
         )
 
     def batches(self, batch_size, order=None):
-        """Yield ``(users, batch)`` over all users, in `order` or as they stand."""
+        """Yield ``(users, batch)`` over all users, in `order` or that of the rows."""
         if order is None:
             order = torch.arange(self.shape[0], device=self.device)
         batches = order.split(batch_size)
         lengths = self._indptr.diff()[order].split(batch_size)
-        # The only wait for the device in a pass.
+        # This is the only time in a pass that the host waits for the device.
         counts = torch.stack([length.sum() for length in lengths]).tolist()
         for users, n_entries in zip(batches, counts, strict=True):
             yield users, self.batch(users, n_entries)

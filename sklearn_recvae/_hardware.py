@@ -1,4 +1,4 @@
-"""What the machine has, and how it is used: devices, precision, threads, memory."""
+"""Devices, precision, threads and memory: what the machine has, and what we use."""
 
 import os
 from contextlib import contextmanager
@@ -77,9 +77,9 @@ def _has_native_bfloat16(device):
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        # What the processor has helps only if the library that multiplies makes use of
-        # it. A public query exists only in recent versions of torch; without it the
-        # answer "no" costs speed, not correctness.
+        # The processor's support helps only if the library that multiplies uses it.
+        # Only recent versions of torch have a public query. Without it the answer is
+        # "no", which costs speed, not correctness.
         capabilities = getattr(torch.cpu, "get_capabilities", dict)()
         return onednn_multiplies(torch.bfloat16) and any(
             capabilities.get(name, False)
@@ -89,10 +89,10 @@ def _has_native_bfloat16(device):
 
 
 def available_memory():
-    """Return the bytes of memory that may be taken, None where nothing says it.
+    """Return the bytes of memory that may be used, or None if that is not known.
 
-    On Linux what is free or can be freed, within the limit of a container; elsewhere
-    all memory that the machine has.
+    On Linux this is the memory that is free or can be freed, within the limit of a
+    container. On other systems it is all memory of the machine.
     """
     available = []
     if (meminfo := Path("/proc/meminfo")).exists():
@@ -111,17 +111,17 @@ def available_memory():
 def keep_freed_memory():
     """Have the C library reuse freed blocks instead of handing them back.
 
-    glibc maps large blocks anew each time, and every page of them costs a fault when it
-    is first touched. But the size from which on it does so rises to that of the largest
-    mapped block freed so far, up to 32 MB (mallopt(3), M_MMAP_THRESHOLD); so one is
-    freed here. It also hands back what is free at the upper end of its memory; so
-    blocks are taken from there, and the uppermost is returned. None of them is ever
-    touched, and elsewhere this does nothing.
+    glibc maps a large block anew each time, and each of its pages costs a fault when
+    it is first touched. The size from which glibc does so rises to the size of the
+    largest mapped block that was freed, up to 32 MB (mallopt(3), M_MMAP_THRESHOLD).
+    So this function frees such a block. glibc also hands back free memory at the upper
+    end of its heap. So this function takes blocks there, and returns the uppermost.
+    None of these blocks is ever touched. Other C libraries are not affected.
 
     Returns
     -------
     torch.Tensor
-        While it is held, what is free below it is kept.
+        While the caller holds it, free memory below it is not handed back.
     """
     torch.empty(32 * 2**20 - 2**16, dtype=torch.uint8)
     blocks = [torch.empty(16 * 2**20, dtype=torch.uint8) for _ in range(16)]
@@ -131,8 +131,8 @@ def keep_freed_memory():
 def call_with_threads(step_work, function):
     """Call a function that trains, with one thread if steps are small.
 
-    The size alone decides, and not the load, so that results repeat. Other threads of
-    the process, and what comes after, have the number of threads that they had.
+    Only the size decides, not the load, so that results can be repeated. The number
+    of threads does not change for other threads of the process, nor after the call.
 
     Parameters
     ----------
@@ -154,8 +154,7 @@ def call_with_threads(step_work, function):
 def limit_threads(n_threads, function):
     """Call a function with at most so many threads.
 
-    Other threads of the process, and what comes after, have the number of threads that
-    they had.
+    The number does not change for other threads of the process, nor after the call.
 
     Parameters
     ----------
@@ -169,9 +168,9 @@ def limit_threads(n_threads, function):
     object
         What the function returns.
     """
-    # On its first use in a thread torch sets the thread's number: let that be now.
+    # torch sets the number of threads when a thread first uses it: do that now.
     torch.get_num_threads()
-    # torch.set_num_threads would be seen by threads that start meanwhile.
+    # torch.set_num_threads would affect threads that start meanwhile.
     libraries = ThreadpoolController().select(user_api="openmp").lib_controllers
     before = [library.num_threads for library in libraries]
 
@@ -187,11 +186,11 @@ def limit_threads(n_threads, function):
         finally:
             restore()
     finally:
-        restore()  # once more, since Ctrl-C may have come in the midst of the first
+        restore()  # once more: Ctrl-C may have interrupted the first call
 
 
 class ThreadShare:
-    """The threads of this process, divided among functions that run at a time.
+    """Divide the threads of this process among functions that run at the same time.
 
     Parameters
     ----------
@@ -206,7 +205,7 @@ class ThreadShare:
     def call(self, function):
         """Call one of the functions, in any thread, and return what it returns.
 
-        In another process, to which this was sent, the threads are its own.
+        In another process, it uses the threads of that process.
         """
         if os.getpid() != self.process:
             return function()
@@ -216,13 +215,13 @@ class ThreadShare:
 def _use_one_thread():
     """Have torch compute with one thread in a process that was forked.
 
-    It has the memory of its parent, with a pool of threads, but not the threads: torch
-    would give them work and wait for ever.
+    Such a process has its parent's memory, which lists a pool of threads, but it does
+    not have the threads: torch would give them work and wait for ever.
     """
     torch.set_num_threads(1)
 
 
-if hasattr(os, "register_at_fork"):  # where there is fork
+if hasattr(os, "register_at_fork"):  # systems that can fork
     os.register_at_fork(after_in_child=_use_one_thread)
 
 
@@ -238,7 +237,7 @@ def memory_hint(hint):
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # torch has a class of its own for GPUs alone.
+        # torch has its own class of this error only for GPUs.
         too_large = "allocate", "Storage size calculation overflowed"
         if isinstance(error, RuntimeError) and not any(
             words in str(error) for words in too_large

@@ -1,7 +1,7 @@
-"""Numbers for ids: which ids there are, and the place of each value among them.
+"""Find the distinct ids of a column, and the index of each value among them.
 
-Ids are numbers or strings, and two of them are one only if Python calls them equal:
-nothing is rounded or cut on the way.
+Ids are numbers or strings. Two values are the same id only if they are equal in
+Python: no value is rounded or truncated before it is compared.
 """
 
 from collections import defaultdict
@@ -16,7 +16,7 @@ _NUMBERS = "iuf"
 
 
 def factorize(values, name):
-    """Give the ids that occur, sorted, and the place of each value among them."""
+    """Return the sorted distinct ids, and the index of each value among them."""
     number = _number_numbers if values.dtype.kind in _NUMBERS else _number_objects
     ids, places = number(values, name)
     n_missing = np.count_nonzero(places < 0)
@@ -29,7 +29,7 @@ def factorize(values, name):
 
 
 def _number_numbers(values, name):
-    """Give the different values, and the place of each among them, -1 for gaps."""
+    """Return the distinct values, and the index of each value; -1 if missing."""
     ids = np.unique(values)
     places = np.searchsorted(ids, values)
     places[values != values] = -1  # NaN
@@ -37,7 +37,7 @@ def _number_numbers(values, name):
 
 
 def _number_objects(values, name):
-    """Give the different values, and the place of each among them, -1 for gaps."""
+    """Return the distinct values, and the index of each value; -1 if missing."""
     place_of = defaultdict(count().__next__)
     places = _map_values(place_of.__getitem__, values)
     gaps = [place_of[value] for value in _find_gaps(place_of)]
@@ -56,7 +56,7 @@ def _sort(ids, name):
 
 
 def append_new(known, values, name):
-    """Give the known ids with the new ones behind them, sorted, and the places."""
+    """Append the sorted new ids to the known ones; return all, and the indices."""
     ids, places = factorize(values, name)
     if not len(known):
         return ids, places
@@ -64,7 +64,7 @@ def append_new(known, values, name):
     is_new = places_of_ids < 0
     if is_new.any():
         new = ids[is_new].tolist()
-        # Today's strings are not yesterday's numbers.
+        # Strings cannot follow numbers, nor numbers strings.
         _sort(np.array([known.tolist()[0], new[0]], dtype=object), name)
         places_of_ids[is_new] = len(known) + np.arange(len(new))
         known = as_ids(known.tolist() + new, name)
@@ -72,7 +72,7 @@ def append_new(known, values, name):
 
 
 def find_places(values, ids, name):
-    """Give the place of each value among the ids, -1 where it is not there."""
+    """Return the index of each value among the ids, -1 for values that are no id."""
     # An integer and a float would be compared as floats, which may lose digits.
     are_numbers = values.dtype.kind == ids.dtype.kind and ids.dtype.kind in _NUMBERS
     find = _find_numbers if are_numbers else _find_objects
@@ -112,7 +112,7 @@ def count_gaps(values):
 
 
 def _find_gaps(values):
-    """Give None, NaN, NaT and NA, of which none says that it equals itself."""
+    """Return the missing values, such as None, NaN, NaT and NA."""
     return [
         value
         for value in values
@@ -126,13 +126,13 @@ def _equals_itself(value):
 
 
 def as_ids(ids, name):
-    """Make an array of a list of ids; other than numbers they stay objects."""
+    """Make an array of a list of ids; ids that are no numbers stay Python objects."""
     array = to_array(ids, name)
     return array if array.dtype.kind in _NUMBERS else array.astype(object)
 
 
 def check_ids(ids, name):
-    """Return the ids that were passed as a parameter or for a column, each once."""
+    """Return the ids of a parameter or of a column; each must be there, and once."""
     ids = as_ids(ids.tolist() if hasattr(ids, "tolist") else list(ids), name)
     if not len(ids):
         raise ValueError(f"There are no ids of {name!r}, expected at least one.")
@@ -152,7 +152,7 @@ def check_ids(ids, name):
 
 
 def check_item_ids(ids, n_items):
-    """Return the ids of the columns of a matrix, numbers or strings."""
+    """Check the ids of the columns of a matrix, and return them as an array."""
     ids = check_ids(ids, "item_ids")
     if len(ids) != n_items:
         raise ValueError(
@@ -179,7 +179,7 @@ def check_kinds(ids, name):
 
 
 def check_begins_with(ids, known, name):
-    """Raise a ValueError unless the first ids are those that are known, in order."""
+    """Raise a ValueError unless the ids begin with the known ones, in their order."""
     for place, (own, other) in enumerate(zip(known, ids, strict=False)):
         if own != other:
             raise ValueError(

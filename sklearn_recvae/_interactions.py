@@ -1,8 +1,8 @@
-"""Interaction matrices: what is accepted, and canonical CSR out.
+"""Check interaction matrices, and convert them to canonical CSR.
 
-Every public method passes its matrix through :func:`check_interactions` (or
-:func:`as_csr` where there is no estimator), so that what is accepted, what is
-refused, and that the caller's object stays as it was is decided in one place.
+Every public method passes its matrix through :func:`check_interactions`, or through
+:func:`as_csr` if there is no estimator. So one place decides what is accepted and what
+is refused, and ensures that the caller's object does not change.
 """
 
 import numpy as np
@@ -12,14 +12,14 @@ from sklearn.utils.validation import validate_data
 
 from sklearn_recvae._sklearn import _get_feature_names
 
-# Filler where a list has fewer items than asked for.
+# Fills a list that has fewer items than were asked for.
 NO_ITEM = -1
 
 # Memory for the float32 scores of one block of users, in bytes. The C library reuses
 # blocks of this size, see `keep_freed_memory`.
 SCORES_BYTES = 24 * 2**20
 
-# What scikit-learn's validators are asked for. float32 is what is computed in.
+# Arguments for scikit-learn's validators. All computation is in float32.
 _CHECKS = {"accept_sparse": "csr", "dtype": np.float32, "ensure_non_negative": True}
 
 
@@ -27,7 +27,7 @@ def as_csr(X, *, name="X"):
     """Return X as a canonical float32 CSR matrix; the caller's object is untouched.
 
     Canonical: sorted indices, duplicate entries summed, no explicit zeros. The
-    result may share memory with X and is to be read only.
+    result may share memory with X, so nobody may write to it.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def check_interactions(estimator, X, *, reset):
 
 
 def check_columns(estimator, X, matrices):
-    """Raise a ValueError if data frames have not the columns of X, in the same order.
+    """Raise a ValueError unless data frames have the columns of X, in the same order.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def check_columns(estimator, X, matrices):
         own_names = _get_feature_names(matrix)
         if own_names is None:
             continue
-        # Another number of them is refused by the check of shapes.
+        # The check of shapes refuses another number of columns.
         for place, (own, name) in enumerate(zip(own_names, names, strict=False)):
             if own != name:
                 raise ValueError(
@@ -112,7 +112,7 @@ def check_columns(estimator, X, matrices):
 
 
 def _check_and_cast_sparse(X):
-    """Do what comes before a change of format, which sums duplicates natively."""
+    """Check and cast before native code changes the format and sums duplicates."""
     if issparse(X):
         _check_arrays(X)
         if X.dtype.kind in "biu":
@@ -123,9 +123,9 @@ def _check_and_cast_sparse(X):
 def _check_arrays(X):
     """Raise a ValueError if the index arrays of a sparse matrix contradict each other.
 
-    Native code trusts them, also where formats are converted or duplicates summed; a
-    wrong one would crash the process. scipy writes to the object it checks, hence a
-    shell around the caller's arrays.
+    Native code trusts them when it converts formats or sums duplicates; a wrong index
+    would crash the process. scipy writes to the object that it checks, so it gets a new
+    object with the caller's arrays.
     """
     if X.format in ("csr", "csc", "bsr"):
         # scipy checks nothing if the last number says that there are no entries.
@@ -158,7 +158,7 @@ def _check_lists(X):
 
 def _canonical(X):
     if issparse(X):
-        # A shell of our own around the caller's arrays: scipy writes to the shell.
+        # A new object with the caller's arrays: scipy writes to the object only.
         X = csr_array((X.data, X.indices, X.indptr), shape=X.shape)
     else:
         X = csr_array(X)
@@ -174,7 +174,7 @@ def _canonical(X):
 
 
 def remove_pairs(X, others):
-    """Return the matrix without the entries that another one has too.
+    """Return the matrix without the entries that another matrix has too.
 
     Parameters
     ----------

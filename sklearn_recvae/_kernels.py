@@ -1,7 +1,7 @@
-"""The hand-written pieces of autograd that keep everything sparse and fast.
+"""Hand-written autograd functions, which keep computation sparse and fast.
 
-A dense ``(batch, n_items)`` input never exists, and of the ``(batch, n_items)``
-logits only a block of rows at a time. All functions work in any floating dtype.
+No dense ``(batch, n_items)`` input is ever made, and only one block of the
+``(batch, n_items)`` logits exists at a time. All functions work in any floating dtype.
 """
 
 import functools
@@ -15,8 +15,8 @@ from torch.autograd.function import once_differentiable
 BLOCK_BYTES = {"cpu": 24 * 2**20, "cuda": 2**30, "mps": 2**28}
 
 # oneDNN's float32 product took half the time of the default one (MKL) where it was
-# measured, on an AMD processor with AVX-512. torch has no public switch for it, hence
-# the private op, and the way back where it does not exist.
+# measured, on an AMD processor with AVX-512. torch has no public switch for it, so a
+# private op is used, and the default product where that op does not exist.
 _ONEDNN_LINEAR = None
 if torch.backends.mkldnn.is_available():
     _ONEDNN_LINEAR = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -24,9 +24,9 @@ if torch.backends.mkldnn.is_available():
 
 @functools.cache
 def onednn_multiplies(dtype):
-    """Whether oneDNN has a product of this dtype on this processor; a tiny one tells.
+    """Try whether oneDNN can multiply this dtype on this processor.
 
-    Of bfloat16 it has none where the processor, or ``ONEDNN_MAX_CPU_ISA``, is below
+    It cannot multiply bfloat16 if the processor, or ``ONEDNN_MAX_CPU_ISA``, is below
     AVX-512.
     """
     if _ONEDNN_LINEAR is None:
@@ -56,7 +56,7 @@ def product(a, b, bias=None):
     torch.Tensor of shape (n, p)
         In the dtype of the factors.
     """
-    # Of two bfloat16 matrices torch's own product is oneDNN's, unless there is a bias.
+    # torch multiplies two bfloat16 matrices with oneDNN too, unless there is a bias.
     dtypes = [torch.float32] if bias is None else [torch.float32, torch.bfloat16]
     if a.device.type == "cpu" and a.dtype in dtypes and onednn_multiplies(a.dtype):
         return _ONEDNN_LINEAR(a, b, bias, "none", [], "")
@@ -166,12 +166,12 @@ def item_sums(entries, table, begin, end):
 def mean_log_likelihood(
     z, weight, bias, batch, *, communicator, keys=None, block_bytes=None
 ):
-    """Mean over users of sum_i x_i log softmax(W z + b)_i.
+    """Compute the mean over users of sum_i x_i log softmax(W z + b)_i.
 
     The gradient of the log-sum-exp with respect to z is attention with the decoder
     weights as keys and values: one pass over blocks of items gives the value and that
-    gradient, and nothing of size (n_rows, n_items) is ever held. The gradients of W and
-    b need the log-sum-exp first: a second pass where there is more than one block.
+    gradient, without a matrix of size (n_rows, n_items). The gradients of W and b need
+    the log-sum-exp first, so they take a second pass if there is more than one block.
 
     Parameters
     ----------
@@ -271,7 +271,7 @@ class _MeanLogLikelihood(torch.autograd.Function):
 
 
 def _softmax(z, keys, offset):
-    """Softmax over the items of one block, and the log of its normaliser."""
+    """Compute the softmax over the items of one block, and its log-normaliser."""
     logits = product(z, keys, offset)  # (n_rows, block_items)
     top = _row_maxima(logits)
     # In place; it works in float32 inside and rounds once, at the end.
@@ -281,7 +281,7 @@ def _softmax(z, keys, offset):
 
 
 def _row_maxima(x):
-    """Maximum of each row, as ``x.amax(1)``."""
+    """Compute the maximum of each row, as ``x.amax(1)`` does."""
     if x.dtype != torch.bfloat16:
         return x.amax(1)
     # torch compares integers five times as fast. The bits of floats are ordered like

@@ -1,4 +1,4 @@
-"""Splits of users and of their interactions, which public functions share."""
+"""Private functions that split users, and the interactions of each user."""
 
 import warnings
 
@@ -43,7 +43,7 @@ def hold_out_users(X, fraction, rng):
 
 
 def split_or_check_held_out(X, y, *, fraction=0.2, random_state=0):
-    """Give the fold-in and the held-out matrix behind ``score(X, y)``.
+    """Return the fold-in and the held-out matrix that ``score(X, y)`` compares.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def split_or_check_held_out(X, y, *, fraction=0.2, random_state=0):
             "interactions of the same users and items. Pass y=None to have each row of "
             "X split."
         )
-    # Of the presence, not of the values, whose product could underflow to zero.
+    # Multiply presence, not values: a product of values could underflow to zero.
     n_overlapping = (X > 0).multiply(y > 0).nnz
     if n_overlapping:
         raise ValueError(
@@ -114,8 +114,8 @@ def split_rows_by_hash(X, fraction, random_state):
     n_out = np.rint(fraction * n_interactions).astype(np.int64)
     n_out = np.where(n_interactions < 2, 0, np.clip(n_out, 1, n_interactions - 1))
 
-    # An array of one, not a scalar: only scalars warn when uint64 wraps around, and
-    # here it is meant to.
+    # An array of one number, not a scalar: a scalar would warn when uint64 wraps
+    # around, which is intended here.
     seed = check_random_state(random_state).randint(2**63 - 1, size=1, dtype=np.int64)
     item_hash = _mix_bits(X.indices.astype(np.uint64) + _mix_bits(seed.view(np.uint64)))
     # A sum does not depend on the order of the items; the difference of two running
@@ -147,7 +147,7 @@ def _hold_out_smallest(X, keys, n_out):
 
 
 def select_columns(X, columns):
-    """Copy some columns, in ascending order, in the memory of the entries alone."""
+    """Copy some columns, in ascending order, with memory for their entries only."""
     places = np.searchsorted(columns, X.indices).astype(X.indices.dtype, copy=False)
     mask = columns[places.clip(max=len(columns) - 1)] == X.indices
     selected = select(X, mask)

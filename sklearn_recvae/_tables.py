@@ -1,4 +1,4 @@
-"""Columns of a table of events, from any data frame, and back."""
+"""Read columns of a table of events from any data frame, and make such a table."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,12 +8,12 @@ import numpy as np
 
 _BOOLS = bool, np.bool_
 _FLOATS = float, np.float32, np.float16  # np.float64 is a float
-# Up to here each whole number is a float64 too.
+# float64 represents every whole number up to this one.
 _LARGEST_EXACT = 2**53
 
 
 def read_columns(table, names):
-    """Give the columns as 1-D arrays, and the name of the library, None for dicts."""
+    """Return the columns as 1-D arrays, and the frame's library; None for dicts."""
     if isinstance(table, Mapping):
         present, get, backend = list(table), table.__getitem__, None
     else:
@@ -75,23 +75,23 @@ def _series_to_array(column, name):
     is_number = dtype.is_float() or (dtype.is_integer() and not too_wide)
     if is_number or dtype.is_temporal() or dtype == narwhals.Boolean:
         return column.to_numpy()
-    # As an array numpy's strings would lose zeros at their end.
+    # In an array, NumPy's strings would lose zeros at their end.
     return to_array(column.to_list(), name)
 
 
 def to_array(values, name):
-    """Give a list as a 1-D array in which values are as different as in the list.
+    """Make a 1-D array of a list, so that different values stay different.
 
-    Numbers become int64, uint64 or float64, whichever has all of them exactly; what
-    has no such dtype stays Python objects. (`numpy.asarray` makes floats of 1 and
-    2**63, strings of 1 and "1", and cuts zeros off the end of strings.)
+    Numbers become int64, uint64 or float64, if one of these represents all of them
+    exactly. Other values stay Python objects. (`numpy.asarray` makes floats of 1 and
+    2**63, strings of 1 and "1", and removes zeros at the end of strings.)
     """
     dtype = _choose_dtype(values, name)
     return np.fromiter(values, dtype=object, count=len(values)).astype(dtype)
 
 
 def _choose_dtype(values, name):
-    """Give the dtype that has all values exactly."""
+    """Return the dtype that represents all values exactly."""
     types = set(map(type, values))
     for cls in types:
         if issubclass(cls, Iterable) and not issubclass(cls, str | bytes):
@@ -136,7 +136,7 @@ def describe_gaps(name, n_missing):
 
 
 def check_weights(weights, name, threshold):
-    """Return the weights as float32; with a threshold 1 for those above it, else 0."""
+    """Return float32 weights; with a threshold, 1 for those above it, else 0."""
     if weights.dtype.kind not in "biuf":
         raise ValueError(
             f"Column {name!r} of weights has dtype {weights.dtype}, expected numbers."
@@ -160,7 +160,7 @@ def check_weights(weights, name, threshold):
 
 
 def _is_above(weights, threshold):
-    """Compare in the precision of the weights, where .1 and float32(.1) are equal."""
+    """Compare in the precision of the weights, in which .1 equals float32(.1)."""
     if weights.dtype.kind != "f":
         return weights > math.floor(threshold)  # exact
     with np.errstate(over="ignore"):
@@ -181,7 +181,7 @@ def check_times(times, name):
 
 
 def make_table(columns, backend):
-    """Give the columns as a frame of the backend, or as they are if it is None."""
+    """Make a data frame of the backend; return the columns if the backend is None."""
     if backend is None:
         return columns
     return narwhals.from_dict(columns, backend=backend).to_native()

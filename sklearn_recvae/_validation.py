@@ -1,4 +1,4 @@
-"""Checks of what public methods are given: ranges of numbers, and what is beyond."""
+"""Checks of parameters and arguments, beyond the type and the range of each."""
 
 import sys
 from numbers import Integral, Real
@@ -18,11 +18,11 @@ class NumberIn(Interval):
     def is_satisfied_by(self, val):
         """Whether it is one."""
         if isinstance(val, np.generic):
-            val = val.item()  # a bound beyond the range of its dtype would be a warning
+            val = val.item()  # a bound beyond the range of its dtype would warn
         return not isinstance(val, bool) and super().is_satisfied_by(val)
 
 
-# Bounds above, so that each number has a place in what torch and NumPy compute with.
+# Upper bounds: torch and NumPy can represent every number up to them.
 COUNT = NumberIn(Integral, 0, 2**31 - 1, closed="both")
 POSITIVE_INT = NumberIn(Integral, 1, 2**31 - 1, closed="both")
 NON_NEGATIVE = NumberIn(Real, 0, sys.float_info.max, closed="both")
@@ -44,7 +44,7 @@ def check_kl_weight(gamma, beta):
 
 
 def check_has_interactions(X):
-    """Raise a ValueError unless there is something to learn from."""
+    """Raise a ValueError unless X has at least one interaction."""
     if X.nnz == 0:
         raise ValueError(
             f"X of shape {X.shape} has no interactions, expected at least one "
@@ -53,7 +53,7 @@ def check_has_interactions(X):
 
 
 def check_frequent_items(X, min_count):
-    """Raise a ValueError unless there is an item with so many interactions."""
+    """Raise a ValueError unless an item has at least so many interactions."""
     most = np.bincount(X.indices).max()
     if most < min_count:
         raise ValueError(
@@ -63,7 +63,7 @@ def check_frequent_items(X, min_count):
 
 
 def check_prior_weights(prior_weights):
-    """Raise a ValueError unless the weights are three and a convex combination."""
+    """Raise a ValueError unless these are three weights that sum to 1."""
     weights = check_array(
         prior_weights,
         ensure_2d=False,
@@ -83,14 +83,14 @@ def check_prior_weights(prior_weights):
 def scale_weights(weights):
     """Bring the largest weight to 1/2 or more, below 1, so that sums do not overflow.
 
-    By a power of two, which rounds nothing.
+    All are multiplied by one power of two, which does not round them.
     """
     _, exponent = np.frexp(weights.max())
     return np.ldexp(weights, -exponent)
 
 
 def check_validation(X_val, y_val):
-    """Return fold-in and held-out validation matrices; None and None without any."""
+    """Return the fold-in and held-out validation matrices, or None and None."""
     if X_val is None:
         if y_val is not None:
             raise ValueError(
@@ -109,7 +109,7 @@ def check_validation(X_val, y_val):
 
 
 def check_candidates(items, exclude_items, shape):
-    """Tell lists of items, which are for all users, from matrices, a row for each.
+    """Separate lists of items, for all users, from matrices with a row for each user.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def check_candidates(items, exclude_items, shape):
 
 
 def _split_kinds(items, name, shape):
-    """Give a matrix of pairs or an array of item indices, and None for the other."""
+    """Return a matrix of pairs, or None, and an array of item indices, or None."""
     if items is None:
         return None, None
     n_dimensions = items.ndim if hasattr(items, "ndim") else np.ndim(items)
@@ -192,7 +192,7 @@ def check_items_of_users(items, shape):
 
 
 def check_new_items(items, known):
-    """Return how many items are new, and the ids of all, None where none are known.
+    """Return the number of new items, and all ids, or None if there are no ids.
 
     `known` are the ids that the estimator holds, or None.
     """

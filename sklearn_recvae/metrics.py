@@ -263,8 +263,8 @@ class _RankingScorer:
 
 
 def _predict_scores(estimator, X, *, like):
-    """Scores of one block of users, checked to be one per item."""
-    # Fitted on a data frame, an estimator expects its column names again.
+    """Compute the scores of one block of users, and check that each item has one."""
+    # An estimator that was fitted on a data frame expects its column names again.
     scores = np.asarray(estimator.predict(_convert(X, like)))
     if scores.shape != X.shape:
         raise ValueError(
@@ -287,8 +287,8 @@ def _predict_scores(estimator, X, *, like):
 
 
 def _convert(X, like):
-    """Make a data frame of a matrix, if `like` is one, with the same columns."""
-    if hasattr(like, "iloc"):  # of pandas, where names may be no strings
+    """Make a data frame of a matrix if `like` is a data frame, with its columns."""
+    if hasattr(like, "iloc"):  # pandas, where names need not be strings
         return type(like)(X.toarray(), columns=like.columns)
     names = _get_feature_names(like)
     if names is None:
@@ -302,8 +302,8 @@ def _convert(X, like):
 def _find_hits(y_true, y_rank, k):
     """Mark which of the k first ranks hold a relevant item; count how many could.
 
-    The work and the memory are those of the ranks and of the held-out entries, never
-    those of all pairs of users and items.
+    Work and memory grow with the number of ranks and of held-out entries, not with the
+    number of all pairs of users and items.
     """
     y_true = as_csr(y_true, name="y_true")
     n_users, n_items = y_true.shape
@@ -360,7 +360,7 @@ def _check_ranking(y_rank, n_users, n_items):
 
 
 def _average(values, average, sample_weight):
-    """Mean over the users that have a value, as a float; or all values."""
+    """Return the mean over users that have a value, as a float; or all values."""
     if average is None:
         return values
     weight = _check_sample_weight(
@@ -416,7 +416,7 @@ def rank_scores(scores, seen, k):
     array([[0, 2],
            [2, 0]])
     """
-    import torch  # here, so that the other metrics do without
+    import torch  # imported here, so that the other metrics do not need it
 
     from sklearn_recvae._ranking import entries, mask_entries, top_k
 

@@ -24,9 +24,9 @@ __all__ = ["holdout_interactions", "strong_generalization_split"]
 def holdout_interactions(X, fraction=0.2, random_state=0):
     """Split the interactions of every user into a fold-in and a held-out part.
 
-    Of a user with n interactions, ``clip(round(fraction * n), 1, n - 1)`` are held
-    out, so that both parts keep at least one. A user with fewer than two interactions
-    cannot be split: all of the row is fold-in and its held-out row is empty.
+    If a user has n interactions, ``clip(round(fraction * n), 1, n - 1)`` of them are
+    held out, so that both parts keep at least one. A user with fewer than two
+    interactions cannot be split: the whole row is fold-in, the held-out row is empty.
 
     The choice depends on the seed and on the row's own set of items, and on nothing
     else: not on the order of the rows, on the other users, or on the values. A
@@ -216,10 +216,10 @@ def strong_generalization_split(X, n_val, n_test, *, fraction=0.2, random_state=
 
 
 def _split_users(X, users, items, fraction, rng, *, kind):
-    """Users with two non-empty halves, their fold-in and their held-out rows."""
+    """Return the users with two non-empty parts, and the rows of both parts."""
     X_users = select_columns(X[users], items)
     n_interactions = np.diff(X_users.indptr)
-    # Cut, not rounded, as in the published code.
+    # Truncated, not rounded, as in the published code.
     n_out = (fraction * n_interactions).astype(np.int64)
     held = np.zeros(X_users.nnz, dtype=bool)
     rows = zip(X_users.indptr, n_interactions, n_out, strict=False)

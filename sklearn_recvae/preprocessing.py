@@ -1,4 +1,4 @@
-"""Ids to indices and back: from a table of events to an interaction matrix."""
+"""Encode ids as indices, tables of events as interaction matrices, and decode them."""
 
 from numbers import Integral, Real
 from typing import NamedTuple
@@ -24,11 +24,11 @@ _NO_IDS = np.empty(0)
 
 
 class _Learnt(NamedTuple):
-    """The users or the items of a table, and where its events have them."""
+    """The ids of users or of items of a table, and the index of each event's id."""
 
     ids: np.ndarray
-    places: np.ndarray  # one an event, -1 for none of the ids
-    n_fixed: int  # the first so many ids stay, however rare they are
+    places: np.ndarray  # the index of each event's id, -1 if it is none of these
+    n_fixed: int  # this many ids at the start stay, even if they are rare
 
 
 class InteractionEncoder(TransformerMixin, BaseEstimator):
@@ -36,11 +36,11 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
 
     A row of the table is an event: a user and an item, and maybe a weight and a time.
     A row of the matrix is a user, a column an item, each in the order of the sorted
-    ids. A pair that occurs several times is one interaction. :meth:`partial_fit` puts
-    the users and items that a later table brings behind those that are known.
+    ids. A pair that occurs several times is one interaction. :meth:`partial_fit`
+    appends the new users and items of a later table to the known ones.
 
-    Tables are data frames of pandas, polars, pyarrow and other libraries, by way of
-    narwhals, or mappings from column names to arrays.
+    Tables are data frames of pandas, polars, pyarrow and other libraries that narwhals
+    reads, or mappings from column names to arrays.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         self.handle_unknown = handle_unknown
 
     def fit(self, table, y=None):
-        """Learn which ids there are.
+        """Learn the ids of a table.
 
         Parameters
         ----------
@@ -169,7 +169,7 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, table, y=None):
-        """Learn which ids there are, and encode the table.
+        """Learn the ids of a table, and encode it.
 
         Parameters
         ----------
@@ -192,12 +192,12 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, table, y=None):
-        """Learn the ids that are new in a table, and put them behind the known ones.
+        """Learn the new ids of a table, and append them to the known ones.
 
-        What is known keeps its row or column. New ids follow, sorted among themselves,
-        and are counted in this table alone: one that was left out before is taken in if
-        it has enough interactions here. Ids that were passed as `user_ids` or
-        `item_ids` get no new ones behind them.
+        Known ids keep their row or column. New ids follow them in sorted order. Only
+        the interactions in this table count for new ids: an id that was left out before
+        is added if it has enough interactions here. No ids are added to those that were
+        passed as `user_ids` or `item_ids`.
 
         Parameters
         ----------
@@ -376,7 +376,7 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         return [name for name in names if name is not None]
 
     def _learn(self, table, before):
-        """Learn the ids of a table behind those of an encoder, and give its matrix."""
+        """Learn the ids of a table after those of an encoder, and return its matrix."""
         if self.threshold is not None and self.weight is None:
             raise ValueError(
                 f"Got threshold={self.threshold!r} and weight=None, but only weights "
@@ -400,7 +400,7 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         kept = X[kept_users][:, kept_items]
         if not all(kept.shape):
             raise ValueError(self._describe_nothing_left(columns, users, items))
-        # Nothing changes before all that can fail is done.
+        # Everything that can fail comes before the first change.
         user_ids = _divide(users.ids, kept_users, dropped_users, self.user)
         item_ids = _divide(items.ids, kept_items, dropped_items, self.item)
         self.user_ids_, self.dropped_user_ids_ = user_ids
@@ -445,7 +445,7 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         )
 
     def _find(self, values, name, ids, dropped_ids):
-        """Give the place of each value among the ids; -1 where it is left out."""
+        """Return the index of each value among the ids; -1 if it is left out."""
         places = find_places(values, ids, name)
         if self.handle_unknown == "error":
             others = values[places < 0]
@@ -459,7 +459,7 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         return places
 
     def _to_matrix(self, columns, users, items, shape):
-        """Put the events into a matrix, but for those of users or items at -1."""
+        """Put the events into a matrix, without those of users or items at -1."""
         if self.weight is None:
             weights = np.ones(len(users), dtype=np.float32)
         else:
@@ -482,7 +482,7 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         return X
 
     def _find_kept(self, X, n_fixed_users, n_fixed_items):
-        """Say which users and items have enough interactions, or stay without."""
+        """Find users and items that have enough interactions, or stay in any case."""
         ones = csr_array((np.ones_like(X.data), X.indices, X.indptr), shape=X.shape)
         kept_items = ones.sum(axis=0) >= self.min_item_interactions
         kept_items[:n_fixed_items] = True
@@ -500,7 +500,7 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
 
 
 def _divide(ids, kept, dropped_before, name):
-    """Give the ids that are kept, and all that were ever dropped and are not kept."""
+    """Return the ids that are kept, and the ids that were dropped, now or before."""
     kept_ids, dropped = ids[kept], ids[~kept]
     if not len(dropped_before):
         return kept_ids, dropped
@@ -509,7 +509,7 @@ def _divide(ids, kept, dropped_before, name):
 
 
 def _last_of_pairs(users, items, times):
-    """Give the place of the last event of each pair, in no certain order."""
+    """Return the index of the last event of each pair, in any order."""
     pairs = users.astype(np.int64) * (items.max(initial=0) + 1) + items
     order = np.lexsort((times, pairs))  # stable
     pairs = pairs[order]

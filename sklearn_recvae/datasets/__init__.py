@@ -1,4 +1,4 @@
-"""Data sets: those of the paper as published, and one whose tastes are known."""
+"""The data sets of the paper, as published, and a synthetic one with known tastes."""
 
 from sklearn_recvae.datasets._movielens import fetch_movielens, load_movielens
 from sklearn_recvae.datasets._msd import load_msd

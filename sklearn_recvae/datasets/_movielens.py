@@ -1,4 +1,4 @@
-"""MovieLens, in each of the formats it was published in."""
+"""Load MovieLens, in all formats in which it was published."""
 
 from os import PathLike
 from pathlib import Path
@@ -23,8 +23,8 @@ from sklearn_recvae.datasets._published import (
     whole_lines,
 )
 
-# Ratings file: its separator, the file of titles, a line of that: (id), (title), (the
-# rest, which has the genres).
+# For each ratings file: its separator, the file of titles, and the pattern of a line of
+# the latter: (id), (title), (the rest, which has the genres).
 _LAYOUTS = {
     "ratings.csv": (",", "movies.csv", r'(\d+),("(?:[^"]|"")*"|(?!")[^,]*),(.*)'),
     "ratings.dat": ("::", "movies.dat", r"(\d+)::(.*)::(.*)"),
@@ -254,11 +254,11 @@ def _find_ratings(path, folder):
 
 
 def _read_interactions(file, separator, threshold, advance):
-    """Read users and items of the ratings above the threshold, and count them all."""
+    """Read users and items of ratings above the threshold, and count all ratings."""
     users, items, n_ratings, n_lines = [], [], 0, 0
     columns = separator.join(["userId", "movieId", "rating", "timestamp"])
     expected = f"numbers {columns!r} with ids from 0 to {_MAX_ID}"
-    # A byte that is not UTF-8 is replaced, and then refused as any other non-number.
+    # A byte that is not UTF-8 is replaced, and then refused because it is no digit.
     with file.open("r", encoding="utf-8-sig", errors="replace") as stream:
         if file.name.endswith(".csv"):
             header, n_lines = read_line(file, stream, 1), 1
@@ -284,7 +284,7 @@ def _read_interactions(file, separator, threshold, advance):
 
 
 def _parse_ratings(lines, separator):
-    """Turn lines into an array of shape (n_ratings, 4), None if a line is broken."""
+    """Turn lines into an array of shape (n_ratings, 4); None if a line is malformed."""
     # loadtxt takes no separator of two characters.
     lines = [line.replace(separator, "\t") for line in lines if line.strip()]
     if not lines:
@@ -302,7 +302,7 @@ def _parse_ratings(lines, separator):
 
 
 def _read_titles(file, title_line):
-    """Read a dict from item id to title and one to genres, empty without a file."""
+    """Read dicts from item id to title and to genres; empty if there is no file."""
     titles, genres = {}, {}
     names = _read_genre_names(file.parent / "u.genre")
     for item, title, rest in match_titles(file, title_line, header="movieId,"):

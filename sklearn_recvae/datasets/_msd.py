@@ -1,4 +1,4 @@
-"""The play counts of the Million Song Dataset: its taste profile subset."""
+"""Load the play counts of the Million Song Dataset (its taste profile subset)."""
 
 import itertools
 from collections import defaultdict
@@ -55,9 +55,9 @@ def load_msd(
 ):
     r"""Load play counts of the Million Song Dataset as a matrix of interactions.
 
-    They are those of its taste profile subset [1]_, `train_triplets.txt`, in which each
-    line has a user, a song and the number of plays. It has 48,373,586 lines; parts of
-    it can be read too.
+    The file is `train_triplets.txt` of its taste profile subset [1]_. Each line has a
+    user, a song and the number of plays. The file has 48,373,586 lines; a part of it
+    can be read too.
 
     The filters are those of [2]_ and run once, in this order: play counts not above
     `threshold` are left out; then items with fewer than `min_item_interactions` users;
@@ -159,7 +159,7 @@ def load_msd(
 
 
 def _find_triplets(path):
-    """Find the file that is meant by the path, plain or as a zip."""
+    """Find the file that the path names, plain or as a zip."""
     if not path.is_dir():
         return path
     for name in (_TRIPLETS_NAME, f"{_TRIPLETS_NAME}.zip"):
@@ -170,7 +170,7 @@ def _find_triplets(path):
 
 @contextmanager
 def _open_triplets(path):
-    """Give the file as it is, or the one inside of the zip."""
+    """Open the file, or the one inside the zip."""
     if path.is_file() and path.suffix != ".zip":
         yield path
         return
@@ -184,9 +184,9 @@ def _open_triplets(path):
 
 
 def _read_triplets(file, threshold, advance):
-    """Read users and items above the threshold as indices, their ids, and the count."""
+    """Read indices and ids of users and items above the threshold; count all lines."""
     users, items, n_ratings = [], [], 0
-    # They give an id that they have not seen the next number.
+    # These give the next number to each id that they have not seen.
     user_numbers = defaultdict(itertools.count().__next__)
     item_numbers = defaultdict(itertools.count().__next__)
     for chunk in read_chunks(file, _LINES, _EXPECTED_LINE, advance):
@@ -209,6 +209,6 @@ def _look_up(numbers, ids):
 
 
 def _sort(numbers, indices):
-    """Give the ids as str, ascending, and the indices that go with this order."""
+    """Sort the ids as strings; return them and the indices in the new order."""
     ids, places = np.unique(list(numbers), return_inverse=True)
     return ids.astype(str), places.astype(np.int32)[indices]

@@ -1,4 +1,4 @@
-"""The Netflix Prize data set, in both layouts that are in use."""
+"""Load the Netflix Prize data set, in both layouts that are in use."""
 
 import re
 from os import PathLike
@@ -169,7 +169,7 @@ def load_netflix(
 
 
 def _find_ratings(path, files):
-    """Find the ratings files, which have one layout and lie in one folder."""
+    """Find the ratings files, which are of one layout and in one folder."""
     found, places = [], set()
     for file in files:
         if match := re.fullmatch(_RATINGS_NAME, file.name):
@@ -189,7 +189,7 @@ def _find_ratings(path, files):
 
 
 def _read_ratings(files, threshold, advance):
-    """Read users and items of the ratings above the threshold, and count them all."""
+    """Read users and items of ratings above the threshold, and count all ratings."""
     users, items, n_ratings = [], [], 0
     for file in files:
         movie = None
@@ -210,7 +210,7 @@ def _read_ratings(files, threshold, advance):
 
 
 def _parse(chunk, movie, threshold):
-    """Give users and items above the threshold, the count of all, and the last movie.
+    """Return users and items above the threshold, the number of all, the last movie.
 
     The ratings before the first line of a movie belong to the movie that is passed.
     """
@@ -227,7 +227,7 @@ def _parse(chunk, movie, threshold):
 
 
 def _numbers_before(buffer, places):
-    """Read the decimal numbers whose last digits are right before the places."""
+    """Read the decimal numbers that end directly before the given places."""
     numbers = np.zeros(places.size, dtype=np.int32)
     inside = np.ones(places.size, dtype=bool)
     for exponent in range(_MAX_DIGITS):

@@ -1,4 +1,4 @@
-"""What the readers of published files share: files, lines, ids and filters."""
+"""Functions that the loaders of published files share: files, lines, ids, filters."""
 
 import codecs
 import re
@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 
 from sklearn_recvae._sklearn import Interval
 
-CHUNK_SIZE = 1 << 20  # bytes, or ids, that are worked on at a time
+CHUNK_SIZE = 1 << 20  # bytes, or ids, that are processed at a time
 # A small zip can hold a line that fills the memory. Published lines are below 1,000.
 MAX_LINE_LENGTH = 1 << 16
 
@@ -32,7 +32,7 @@ _DAMAGE = (BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeError
 
 @contextmanager
 def open_folder(path, expected):
-    """Give the folder, or the inside of the zip, as a pathlib-like object."""
+    """Open a folder, or a zip, as a pathlib-like object."""
     if path.is_dir():
         yield path
         return
@@ -52,10 +52,10 @@ def open_folder(path, expected):
 
 
 def _check_directory(archive):
-    """Raise BadZipFile if the directory of a zip is not that of its contents.
+    """Raise BadZipFile if the directory of a zip does not match its contents.
 
-    A file whose name there is damaged, or that fell out of it, would else be one that
-    the zip does not have.
+    Otherwise a file with a damaged name in the directory, or without an entry there,
+    would seem to be missing from the zip.
     """
     for info in archive.infolist():
         archive.open(info).close()  # compares the name with the one at its contents
@@ -69,8 +69,8 @@ def _check_directory(archive):
 
 
 def list_files(folder):
-    """List what lies in the folder or one level below."""
-    if isinstance(folder, ZipPath):  # whose iterdir goes through all names each time
+    """List the files in the folder and one level below."""
+    if isinstance(folder, ZipPath):  # its iterdir goes through all names each time
         return [
             ZipPath(folder.root, name)
             for name in folder.root.namelist()
@@ -82,7 +82,7 @@ def list_files(folder):
 
 @contextmanager
 def progress_bar(files, verbose):
-    """Give a function to be called with numbers of bytes read, which may draw a bar."""
+    """Make a function that takes numbers of bytes read, and may draw a bar."""
     if not verbose:
         yield lambda n_bytes: None
         return
@@ -107,13 +107,13 @@ def _size(file):
 
 
 def compile_lines(line):
-    """Compile a pattern of any number of such lines, or empty ones."""
+    """Compile a pattern for any number of such lines, or empty lines."""
     # Possessive: a plain star would remember each line, to be able to go back.
     return re.compile(rb"(?:(?:%b)?\r?\n)*+" % line)
 
 
 def whole_lines(file, stream, n_lines=0):
-    """Give what is left of a stream of text or bytes bit by bit, as whole lines."""
+    """Yield the rest of a stream of text or bytes in chunks of whole lines."""
     while chunk := stream.read(CHUNK_SIZE):
         n_before = chunk.count(b"\n" if isinstance(chunk, bytes) else "\n")
         chunk += read_line(file, stream, n_lines + n_before + 1)
@@ -133,7 +133,7 @@ def read_line(file, stream, number):
 
 
 def read_chunks(file, lines, expected, advance):
-    """Give the file bit by bit, as bytes of whole lines that match the pattern."""
+    """Yield the file as bytes, in chunks of whole lines that match the pattern."""
     n_lines = 0
     with file.open("rb") as stream:
         for chunk in whole_lines(file, stream):
@@ -149,7 +149,7 @@ def read_chunks(file, lines, expected, advance):
 
 
 def line_at(chunk, place):
-    """Give the line of the chunk that has the place, as a str to be shown."""
+    """Return the line of the chunk at this place, as a str for a message."""
     start = chunk.rfind(b"\n", 0, place) + 1
     return chunk[start : chunk.index(b"\n", start)].decode(errors="replace")
 
@@ -161,7 +161,7 @@ def line_error(file, number, line, expected):
 
 
 def match_titles(file, title_line, header=None):
-    """Give the groups of each line of a file of titles, nothing without a file."""
+    """Yield the groups of each line of a file of titles; nothing if there is none."""
     if not file.is_file():
         return
     number = 0
@@ -178,7 +178,7 @@ def match_titles(file, title_line, header=None):
 
 
 def _find_encoding(file):
-    """Give UTF-8, or Latin-1 (MovieLens 100K and 1M, Netflix) where it is not that."""
+    """Return UTF-8, or Latin-1 (MovieLens 100K and 1M, Netflix) if it is not UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     with file.open("rb") as stream:
         try:
@@ -191,14 +191,14 @@ def _find_encoding(file):
 
 
 def title_array(titles, item_ids):
-    """Give the title of each item from a dict; where it has none, the id as a str."""
+    """Return the title of each item from a dict, or its id as a str if it has none."""
     return np.array(
         [titles.get(item) or str(item) for item in item_ids.tolist()], dtype=object
     )
 
 
 def index_ids(ids):
-    """Replace int32 ids by their places among the unique ones, which are given."""
+    """Replace int32 ids by their index among the unique ids; return the latter."""
     unique = np.sort(ids)  # much faster than np.unique
     # A difference may wrap around, but not to 0. A -1 of int64 would double the memory.
     unique = unique[np.diff(unique, prepend=np.int32(-1)) != 0]
@@ -210,7 +210,7 @@ def index_ids(ids):
 
 
 def to_matrix(users, items, shape):
-    """Count every pair of indices once: the matrix of ones."""
+    """Make a matrix with a one for each distinct pair of indices."""
     ones = np.ones(users.size, dtype=np.float32)
     X = coo_array((ones, (users, items)), shape=shape).tocsr()
     X.data[:] = 1  # tocsr has summed the duplicates
@@ -226,7 +226,7 @@ def filter_matrix(
     min_user_interactions,
     min_item_interactions,
 ):
-    """Leave out items, then users, then items without users; the ids as well."""
+    """Remove items, then users, then items without users, and their ids."""
     kept_items = X.sum(axis=0) >= min_item_interactions
     kept_users = X @ kept_items >= min_user_interactions
     kept_items &= X.T @ kept_users > 0

@@ -1,4 +1,4 @@
-"""A data set whose tastes are known."""
+"""Make a synthetic data set with known tastes."""
 
 from numbers import Integral, Real
 
@@ -29,11 +29,11 @@ def make_interactions(
     noise=0.1,
     random_state=None,
 ):
-    """Draw interactions of users whose groups of taste are known.
+    """Draw interactions of users that belong to known groups of taste.
 
-    Users and items are dealt to groups of equal size at random. A user has a log-normal
-    number of interactions, at least 5 where that is possible, most of them with items
-    of their own group, in which popularity follows Zipf's law.
+    Users and items are assigned at random to groups of equal size. A user has a
+    log-normal number of interactions, at least 5 if that is possible. Most of them are
+    with items of the user's own group, where popularity follows Zipf's law.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def make_interactions(
     n_wanted = np.minimum(n_wanted, most).astype(np.int64)
     n_drawn = np.zeros_like(n_wanted)
     pairs = np.empty(0, dtype=np.int64)  # user * n_items + item, ascending
-    # Repeated draws are made up for, but not for ever: the last unseen items are rare.
+    # Repeated draws are replaced, but not for ever: the last unseen items are rare.
     for _ in range(5):
         users = np.repeat(np.arange(n_users, dtype=np.int64), n_wanted - n_drawn)
         places = _draw_places(rng, user_groups[users], place_groups, noise)
