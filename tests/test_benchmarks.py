@@ -241,11 +241,14 @@ def used_names(tree):
 
 
 def test_what_readers_are_told_to_run_is_run():
-    told = {
-        name
-        for page in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]
-        for name in re.findall(r"examples/([\w/]+\.py)", page.read_text("utf-8"))
-    }
+    pages = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md"]
+    pages += (PROJECT / "docs").glob("*.md")
+    text = "".join(page.read_text("utf-8") for page in pages)
+    told = set(re.findall(r"examples/([\w/]+\.py)", text))
+    assert "benchmarks/memory.py" in told
+    sections = set(re.findall(r"suite\.py ([a-z]+)", text))
+    assert "step" in sections
+    assert sections <= SECTIONS.keys()
     scripts = {
         file.relative_to(EXAMPLES).as_posix()
         for file in EXAMPLES.rglob("*.py")
