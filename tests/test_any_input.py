@@ -1,14 +1,13 @@
-"""Whatever matrix and parameters are legal, fitting and recommending work."""
+"""RecVAE: whatever parameters are legal, fitting and recommending work."""
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.base import clone
 
-from sklearn_recvae import EASERecommender, RecVAERecommender
+from sklearn_recvae import RecVAERecommender
 
 MATRICES = arrays(
     np.int64,
@@ -16,58 +15,10 @@ MATRICES = arrays(
     elements=st.sampled_from([0, 0, 0, 1, 1, 2, 5]),
 ).filter(np.any)
 
-DTYPES = [bool, "i1", "u1", "i2", "i4", "i8", "u8", "f4", "f8"]
-SPARSE = ["csr", "csc", "coo", "lil", "dok", "bsr", "dia"]
-
-
-def with_wide_indices(X):
-    X = sp.csr_array(X)
-    X.indices, X.indptr = X.indices.astype(np.int64), X.indptr.astype(np.int64)
-    return X
-
-
-def read_only(X):
-    X = X.copy()
-    X.flags.writeable = False
-    return X
-
-
-CONTAINERS = {
-    "array in C order": np.ascontiguousarray,
-    "array in Fortran order": np.asfortranarray,
-    "part of an array": lambda X: np.repeat(X, 2, axis=1)[:, ::2],
-    "big-endian array": lambda X: X.astype(X.dtype.newbyteorder(">")),
-    "read-only array": read_only,
-    "list": np.ndarray.tolist,
-    "data frame": lambda X: pd.DataFrame(X, index=range(9, 9 + len(X))),
-    "64-bit indices": with_wide_indices,
-}
-for name in SPARSE:
-    CONTAINERS[f"{name}_array"] = getattr(sp, f"{name}_array")
-    CONTAINERS[f"{name}_matrix"] = getattr(sp, f"{name}_matrix")
-
 
 def small(**params):
     params = {"latent_dim": 3, "hidden_dim": 4, "max_iter": 1} | params
     return RecVAERecommender(**params, random_state=0)
-
-
-@settings(deadline=None)
-@given(
-    dense=MATRICES,
-    dtype=st.sampled_from(DTYPES),
-    container=st.sampled_from(sorted(CONTAINERS)),
-)
-def test_containers_and_dtypes_give_the_same(dense, dtype, container):
-    dense = dense.astype(dtype)
-    X = CONTAINERS[container](dense)
-    expected_X = sp.csr_array(dense.astype(np.float32))
-    for model in (small(), EASERecommender()):
-        found, expected = clone(model).fit(X), model.fit(expected_X)
-        np.testing.assert_array_equal(found.predict(X), expected.predict(expected_X))
-        np.testing.assert_array_equal(
-            found.recommend(X), expected.recommend(expected_X)
-        )
 
 
 def prior_weights(numbers):

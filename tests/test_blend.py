@@ -1,7 +1,6 @@
 """Blends of recommenders, by a plain computation on what the parts predict."""
 
 import itertools
-import pickle
 from unittest import mock
 
 import numpy as np
@@ -70,21 +69,6 @@ def test_scores_by_a_plain_computation(model):
     scores = model.predict(X_val)
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, plain_blend(model, X_val), atol=1e-5)
-
-
-def test_lists_follow_the_scores(model):
-    scores = model.predict(X_val)
-    scores[X_val.toarray() > 0] = -np.inf
-    ranked, values = model.recommend(X_val, k=5, return_scores=True)
-    np.testing.assert_array_equal(ranked, np.argsort(-scores, kind="stable")[:, :5])
-    np.testing.assert_allclose(values, np.take_along_axis(scores, ranked, 1))
-    # Standardised over all unseen items, whatever the candidates are.
-    some = [1, 4, 5, 20]
-    ranked, values = model.recommend(X_val, k=4, items=some, return_scores=True)
-    rows, places = np.nonzero(ranked >= 0)
-    np.testing.assert_allclose(
-        values[rows, places], scores[rows, ranked[rows, places]], atol=1e-6
-    )
 
 
 def test_users_with_everything_or_nothing(model):
@@ -191,14 +175,6 @@ def test_parts_do_not_see_the_users_held_out():
     order = np.random.RandomState(0).permutation(160)
     ease = EASERecommender(20).fit(X[np.sort(order[40:])])
     np.testing.assert_array_equal(model.named_estimators_.ease.coef_, ease.coef_)
-
-
-@pytest.mark.parametrize("block_bytes", [1, 24 * 2**20])
-def test_blocks_do_not_matter(model, block_bytes, monkeypatch):
-    expected = model.predict(X_val), model.recommend(X_val)
-    monkeypatch.setattr("sklearn_recvae._ranking.SCORES_BYTES", block_bytes)
-    np.testing.assert_allclose(model.predict(X_val), expected[0], atol=1e-6)
-    np.testing.assert_array_equal(model.recommend(X_val), expected[1])
 
 
 @pytest.mark.parametrize("fitted", [False, True])
@@ -350,22 +326,6 @@ def test_parameters_of_parts():
     assert model.get_params()["ease"].regularization == 7
     assert model.get_params()["recvae__max_iter"] == 1
     assert clone(model).get_params()["ease__regularization"] == 7
-
-
-@pytest.mark.parametrize("how", ["pickle", "save"])
-def test_round_trip(model, how, tmp_path):
-    if how == "pickle":
-        loaded = pickle.loads(pickle.dumps(model))
-    else:
-        model.save(tmp_path / "blend.npz")
-        loaded = BlendedRecommender.load(tmp_path / "blend.npz")
-    np.testing.assert_array_equal(loaded.predict(X_val), model.predict(X_val))
-    np.testing.assert_array_equal(loaded.weights_, model.weights_)
-    assert str(loaded.get_params()["recvae"]) == str(model.get_params()["recvae"])
-    assert loaded.named_estimators_.ease.regularization == 20
-    np.testing.assert_array_equal(
-        clone(loaded).fit(X_train).predict(X_val), model.predict(X_val)
-    )
 
 
 def test_blend_of_blends(tmp_path):

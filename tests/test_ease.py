@@ -1,13 +1,8 @@
-import pickle
-
-import joblib
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from sklearn.base import clone
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV, KFold
 
 from sklearn_recvae import EASERecommender
 from sklearn_recvae import _ease as ease
@@ -113,33 +108,6 @@ def test_predict_is_the_row_times_the_weights(X, model):
     assert (scores[4] == 0).all()
 
 
-def test_recommend_and_score_are_those_of_the_scores(X, model):
-    scores = model.predict(X)
-    expected = rank_scores(scores, X, 5)
-    items, values = model.recommend(X, k=5, return_scores=True)
-    np.testing.assert_array_equal(items, expected)
-    rows = np.arange(len(items))[:, None]
-    np.testing.assert_allclose(values, scores[rows, items], rtol=1e-6)
-
-    held_out = sp.csr_array(X.multiply(X > 1))
-    fold_in = sp.csr_array(X - held_out)
-    ranked = model.recommend(fold_in, k=100)
-    assert model.score(fold_in, held_out) == ndcg_at_k(held_out, ranked, 100)
-
-
-@pytest.mark.parametrize("candidates", [[3, 9, 0, 17], [5], [], list(range(1, 23))])
-def test_candidates_filter_the_full_ranking(X, model, candidates):
-    full = model.recommend(X, k=23, exclude_seen=False)
-    got = model.recommend(X, k=23, items=candidates, exclude_seen=False)
-    excluded = np.setdiff1d(np.arange(23), candidates)
-    without = model.recommend(X, k=23, exclude_items=excluded, exclude_seen=False)
-    for row, filtered, other in zip(full, got, without, strict=True):
-        expected = [item for item in row if item in candidates]
-        assert filtered[: len(expected)].tolist() == expected
-        assert (filtered[len(expected) :] == -1).all()
-        np.testing.assert_array_equal(filtered, other)
-
-
 def test_similar_items_are_those_of_the_largest_weights(model):
     neighbors, weights = model.similar_items([7, 2], k=30, return_scores=True)
     for item, found, values in zip([7, 2], neighbors, weights, strict=True):
@@ -181,41 +149,6 @@ def test_errors(X):
         EASERecommender(regularization=1e-300).fit(np.ones((3, 2)))
     with pytest.raises(ValueError, match="items contains 23"):
         EASERecommender().fit(X).similar_items([23])
-
-
-def test_as_any_estimator(X, model):
-    copies = [clone(model).fit(X), pickle.loads(pickle.dumps(model))]
-    for copy in copies:
-        np.testing.assert_array_equal(copy.recommend(X), model.recommend(X))
-    search = GridSearchCV(
-        EASERecommender(),
-        {"regularization": [1.0, 10.0]},
-        cv=KFold(3, shuffle=True, random_state=0),
-        error_score="raise",
-    ).fit(X)
-    scores = search.cv_results_["mean_test_score"]
-    assert (scores > 0).all()
-    assert scores[0] != scores[1]
-
-
-def test_mapped_from_a_file(X, model, tmp_path):
-    joblib.dump(model, tmp_path / "model")
-    mapped = joblib.load(tmp_path / "model", mmap_mode="r")
-    assert not mapped.coef_.flags.writeable
-    warned = torch.is_warn_always_enabled()
-    torch.set_warn_always(True)  # else it warns of read-only arrays once
-    try:
-        np.testing.assert_array_equal(mapped.recommend(X), model.recommend(X))
-        np.testing.assert_array_equal(mapped.predict(X), model.predict(X))
-        assert mapped.score(X) == model.score(X)
-        similar, explained = (
-            mapped.similar_items([3]),
-            mapped.explain(X, X.shape[0] * [3]),
-        )
-    finally:
-        torch.set_warn_always(warned)
-    np.testing.assert_array_equal(similar, model.similar_items([3]))
-    np.testing.assert_array_equal(explained, model.explain(X, X.shape[0] * [3]))
 
 
 def test_numbers_of_ml_1m(data_dir):

@@ -36,31 +36,6 @@ def recommender(**params):
     return RecVAERecommender(**params, random_state=0)
 
 
-CALLS = {
-    "recommend": lambda model, rows: model.recommend(rows, k=5, return_scores=True),
-    "candidates": lambda model, rows: model.recommend(rows, items=[1, 2, 3, 30]),
-    "pairs": lambda model, rows: model.recommend(rows, items=np.eye(3, 40)),
-    "predict": lambda model, rows: model.predict(rows),
-    "score": lambda model, rows: model.score(rows),
-    "explain": lambda model, rows: model.explain(rows, np.zeros(rows.shape[0], int)),
-    "similar_items": lambda model, rows: model.similar_items(rows.indices[:3]),
-}
-
-
-@pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize(
-    "model", [recommender(), EASERecommender()], ids=["RecVAE", "EASE"]
-)
-def test_eight_threads_on_one_estimator(model, name):
-    model.fit(X)
-    blocks = [X[start : start + 3] for start in range(0, 120, 3)]
-    expected = [CALLS[name](model, block) for block in blocks]
-    with ThreadPoolExecutor(8) as executor:
-        found = list(executor.map(lambda block: CALLS[name](model, block), 5 * blocks))
-    for one, other in zip(found, 5 * expected, strict=True):
-        np.testing.assert_equal(one, other)
-
-
 def test_threads_fit_estimators_of_their_own():
     expected = recommender().fit(X).predict(X)
     with ThreadPoolExecutor(4) as executor:

@@ -1,8 +1,6 @@
 """RecVAE leaves the process as it found it, and does not depend on its state."""
 
-import copy
 import pickle
-import warnings
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ import torch
 from numpy.testing import assert_array_equal
 
 from common import assert_same_fit, recommender
+from contract.process import global_state
 
 
 def failing_fit(X):
@@ -19,35 +18,13 @@ def failing_fit(X):
 
 
 CALLS = {
-    "fit": lambda model, X: recommender(max_iter=1).fit(X),
     "fit with early stopping": lambda model, X: recommender(
         early_stopping=True, max_iter=1
     ).fit(X),
-    "partial_fit": lambda model, X: copy.deepcopy(model).partial_fit(X),
     "fit that fails": lambda model, X: failing_fit(X),
-    "predict": lambda model, X: model.predict(X),
-    "recommend": lambda model, X: model.recommend(X),
-    "score": lambda model, X: model.score(X),
-    "transform": lambda model, X: model.transform(X),
     "inverse_transform": lambda model, X: model.inverse_transform(np.ones((2, 8))),
     "similar_items": lambda model, X: model.similar_items([0]),
-    "pickle": lambda model, X: pickle.loads(pickle.dumps(model)),
 }
-
-
-def global_state():
-    return {
-        "numpy": pickle.dumps(np.random.get_state()),  # noqa: NPY002
-        "torch": torch.random.get_rng_state().numpy().tobytes(),
-        "threads": torch.get_num_threads(),
-        "dtype": torch.get_default_dtype(),
-        "device": torch.get_default_device(),
-        "gradients": torch.is_grad_enabled(),
-        "inference": torch.is_inference_mode_enabled(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "errors": np.geterr(),
-        "filters": list(warnings.filters),
-    }
 
 
 @pytest.mark.parametrize("name", CALLS)

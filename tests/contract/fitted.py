@@ -10,6 +10,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -163,12 +164,19 @@ def check_pickles(make):
             "joblib": joblib.load(path),
             "mapped": joblib.load(path, mmap_mode="r"),
         }
+        # torch warns of read-only arrays once, and never again.
+        warned = torch.is_warn_always_enabled()
+        torch.set_warn_always(True)
         for loaded in copies.values():
             assert_same(loaded, model)
             assert_same_parameters(loaded, model)
             targets = np.zeros(N_USERS, dtype=int)
             assert_array_equal(loaded.explain(X, targets), model.explain(X, targets))
             assert_same(clone(loaded).fit(X), model)
+            if hasattr(model, "partial_fit"):
+                longer = pickle.loads(pickle.dumps(model)).partial_fit(X)
+                assert_same(loaded.partial_fit(X), longer)
+        torch.set_warn_always(warned)
         del copies, loaded  # else the file stays open, which matters on Windows
 
 

@@ -31,7 +31,10 @@ from contract.matrices import (
 )
 
 # All that is done natively with a matrix is done with one of these.
-SOME_CONTAINERS = ("list", "DataFrame", "lil_matrix", "duplicates, csr", "mapped csr")
+SOME_CONTAINERS = (
+    *("list", "DataFrame", "lil_matrix", "explicit zeros", "duplicates, csr"),
+    "mapped csr",
+)
 
 
 def check_every_container_gives_the_same_and_stays_as_it_was(make):
@@ -108,6 +111,21 @@ def check_what_is_no_matrix_is_refused(make):
             own = name in ("fit", "predict", "recommend", "score")
             if own and case in ("NaN", "negative", "no users"):
                 assert name_of_class in str(caught.value), (case, name)
+
+
+def check_values_too_large_for_float32(make):
+    model = make().fit(X)
+    huge = X.copy()
+    huge[1, 2] = 1e300
+    # Two entries that are finite, and whose sum is not.
+    data = np.array([3e38, 3e38], dtype=np.float32)
+    summed = sp.csr_array((data, [0, 0], [0, 2]), shape=(1, N_ITEMS))
+    for matrix in (huge, summed):
+        with (
+            np.errstate(over="ignore"),
+            pytest.raises(ValueError, match=r"infinity|too large"),
+        ):
+            model.predict(matrix)
 
 
 def check_malformed_sparse_matrices_are_refused(make):
@@ -204,10 +222,9 @@ def check_empty_rows_have_finite_scores(make):
 
 def check_no_interactions_at_all(make):
     for matrix in (np.zeros((5, 4)), sp.csr_array((5, 4))):
-        with pytest.raises(
-            ValueError, match=r"X of shape \(5, 4\) has no interactions"
-        ):
-            make().fit(matrix)
+        for name in {"fit", "partial_fit"} & set(dir(make())):
+            with pytest.raises(ValueError, match=r"X of shape \(5, 4\) has no inter"):
+                getattr(make(), name)(matrix)
 
 
 def check_one_user_and_one_item(make):

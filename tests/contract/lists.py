@@ -30,7 +30,7 @@ from sklearn_recvae.model_selection import holdout_interactions
 
 def check_recommend_is_a_full_ranking_cut_off(make):
     model = make().fit(X)
-    scores = model.predict(X)
+    scores, explained = model.predict(X), explained_scores(model, X)
     candidates = [7, 3, 11, 3, 0, 8]
     for k in (1, 5, N_ITEMS + 3):
         for exclude_seen in (True, False):
@@ -49,6 +49,15 @@ def check_recommend_is_a_full_ranking_cut_off(make):
                     assert_ranks(lists, scores, allowed)
                     assert values.dtype == np.float32
                     assert_array_equal(values == -np.inf, lists == -1)
+                    # Log-probabilities are right up to a constant of each user.
+                    off = np.where(lists >= 0, values, np.nan) - np.take_along_axis(
+                        explained, lists.clip(0), axis=1
+                    )
+                    off = off[(lists >= 0).any(axis=1)]
+                    constant = np.nanmean(off, axis=1, keepdims=True)
+                    if explained is scores:
+                        constant = 0
+                    assert np.nanmax(abs(off - constant)) < 1e-5
                     with np.errstate(invalid="ignore"):  # -inf minus -inf
                         assert not (np.diff(values) > 0).any()
                     assert_array_equal(model.recommend(X, k, **options), lists)
@@ -182,13 +191,39 @@ def check_wrong_candidates_are_refused(make):
 
 def check_length_of_lists(make):
     model = make().fit(X)
-    targets = np.zeros(N_USERS, dtype=int)
-    for k in (0, -1, 2.5, "ten", None, True, 5_000_000_000):
-        with pytest.raises(InvalidParameterError, match=r"'k' parameter of .*recomm"):
-            model.recommend(X, k)
-        with pytest.raises(InvalidParameterError, match=r"'k' parameter of .*explain"):
-            model.explain(X, targets, k)
+    calls = {
+        "recommend": lambda k: model.recommend(X, k),
+        "explain": lambda k: model.explain(X, np.zeros(N_USERS, dtype=int), k),
+    }
+    if hasattr(model, "similar_items"):
+        calls["similar_items"] = lambda k: model.similar_items([0], k)
+    for name, call in calls.items():
+        message = f"'k' parameter of {type(model).__name__}.{name} must be an int"
+        for k in (0, -1, 2.5, "ten", None, True, 5_000_000_000):
+            with pytest.raises(InvalidParameterError, match=message):
+                call(k)
     assert_array_equal(model.recommend(X, np.int8(3)), model.recommend(X, 3))
+
+
+def check_similar_items(make):
+    model = make().fit(X)
+    if not hasattr(model, "similar_items"):
+        pytest.skip("there are none")
+    lists, values = model.similar_items([3, 0, 3], N_ITEMS + 2, return_scores=True)
+    for item, found, near in zip([3, 0, 3], lists, values, strict=True):
+        assert_array_equal(np.sort(found[:-3]), np.delete(range(N_ITEMS), item))
+        assert (found[-3:] == -1).all()
+        assert (near[-3:] == -np.inf).all()
+        assert (np.diff(near[:-3]) <= 0).all()
+        assert_array_equal(model.similar_items([item], 4)[0], found[:4])
+    assert (lists.dtype, values.dtype) == (np.int64, np.float32)
+    assert model.similar_items([], 3).shape == (0, 3)
+    for wrong, message in [
+        ([N_ITEMS], "items contains 12"),
+        (5, r"Got items=5, expected a list .* items=\[5\]"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            model.similar_items(wrong)
 
 
 def check_blocks_do_not_show_in_the_result(make):
@@ -263,9 +298,9 @@ def check_one_dimensional_y_is_ignored(make):
 
 def explained_scores(model, rows):
     """Give what predict gives, or its logarithm where that is a probability."""
-    scores = model.predict(rows).astype(float)
+    scores = model.predict(rows)
     is_probability = (scores > 0).all() and np.allclose(scores.sum(axis=1), 1)
-    return np.log(scores) if is_probability else scores
+    return np.log(scores, dtype=float) if is_probability else scores
 
 
 def check_explain_equals_a_loop(make):
