@@ -437,8 +437,7 @@ default=None
         blend = super()._snapshot()
         if hasattr(blend, "estimators_"):
             # Parts too: a frozen one may be fitted by its owner.
-            parts = [part._snapshot() for part in blend.estimators_]
-            blend._set_parts(blend.named_estimators_, parts)
+            blend.estimators_ = [part._snapshot() for part in blend.estimators_]
         return blend
 
     def _scores_of_parts(self):
@@ -546,11 +545,11 @@ class _BlendedScores(ItemScores):
 
     def all(self, batch):
         """See `ItemScores`."""
-        first, *others = (part.all(batch) for part in self._parts)
-        first *= self._weights[0]
-        for scores, weight in zip(others, self._weights[1:], strict=True):
-            first.add_(scores, alpha=weight)
-        return first
+        scores = self._parts[0].all(batch)
+        scores *= self._weights[0]
+        for part, weight in zip(self._parts[1:], self._weights[1:], strict=True):
+            scores.add_(part.all(batch), alpha=weight)
+        return scores
 
 
 def standardize(scores, rows, items):

@@ -84,7 +84,7 @@ def try_widths(seconds):
     outcomes = Counter()
     for name, model, fitted_again in [
         ("RecVAE", recvae, recvae),
-        ("EASE", ease, ease),
+        ("linear", ease, ease),
         ("blend", blend, blend),
         ("blend with a frozen part", frozen, owned),
     ]:
