@@ -83,7 +83,7 @@ class Objective(NamedTuple):
     prior: object  # such as CompositePrior
     kl_weight: object  # such as RescaledKL
 
-    def loss(self, draw, old, features, output, batch, n_steps):
+    def loss(self, draw, old, features, output, batch, n_steps, generator):
         """Compute the negative objective, and the means of its two terms.
 
         Parameters
@@ -100,13 +100,15 @@ class Objective(NamedTuple):
             The users' interactions.
         n_steps : int
             Number of steps that the encoder has taken.
+        generator : torch.Generator
+            For a likelihood that draws.
 
         Returns
         -------
         loss, likelihood, kl : torch.Tensor of shape ()
             Means over the users; the divergence is not weighted.
         """
-        likelihood = self.likelihood.mean(features, output, batch)
+        likelihood = self.likelihood.mean(features, output, batch, generator)
         kl = self.prior.kl(draw, old)  # (n_rows,)
         weights = self.kl_weight.weights(batch.totals, n_steps)  # (n_rows,)
         return (weights * kl).mean() - likelihood, likelihood, kl.mean()
@@ -124,7 +126,7 @@ class MultinomialLikelihood:
     def __init__(self, communicator=OneProcess()):  # noqa: B008 - it has no state
         self.communicator = communicator
 
-    def mean(self, features, output, batch):
+    def mean(self, features, output, batch, generator):
         """Compute the mean over users of sum_i x_i log softmax(W f + b)_i.
 
         Parameters
@@ -135,6 +137,8 @@ class MultinomialLikelihood:
             W and b.
         batch : Batch
             The rows x, without noise.
+        generator : torch.Generator
+            Not used: nothing is drawn.
 
         Returns
         -------

@@ -128,6 +128,7 @@ class Trainer:
             output,
             batch,
             self.state.n_steps,
+            self.state.generator,
         )
         halves = ["encoder", "decoder"] if joint else ["encoder"]
         gradients = self._differentiate(loss, output if joint else None, halves, sums)
@@ -151,7 +152,9 @@ class Trainer:
         draw = posterior.draw(self.state.generator)
         features = self.module.expand(draw.z, self.matmul_dtype)  # (n_rows, width)
         output = self._output_layer(trained=True)
-        likelihood = self.objective.likelihood.mean(features, output, batch)
+        likelihood = self.objective.likelihood.mean(
+            features, output, batch, self.state.generator
+        )
         return Gradients(*self._differentiate(-likelihood, output, ["decoder"]))
 
     def _differentiate(self, loss, output, halves, *others):
