@@ -18,8 +18,8 @@ for module in pkgutil.walk_packages(sklearn_recvae.__path__, "sklearn_recvae."):
 X, _, _ = make_interactions(60, 40, random_state=0)
 model = RecVAERecommender(4, hidden_dim=8, max_iter=2, random_state=0).fit(X)
 with tempfile.TemporaryDirectory() as folder:
-    path = Path(folder, "model.npz")
+    path = Path(folder, "model.safetensors")
     model.save(path)
-    loaded = RecVAERecommender.load(path)
+    loaded = sklearn_recvae.load(path)
 assert (loaded.recommend(X) == model.recommend(X)).all()
 print(f"{sklearn_recvae.__file__} works")

@@ -14,12 +14,14 @@ if TYPE_CHECKING:  # for editors
     from sklearn_recvae._ease import EASERecommender as EASERecommender
     from sklearn_recvae._multvae import MultVAERecommender as MultVAERecommender
     from sklearn_recvae._recvae import RecVAERecommender as RecVAERecommender
+    from sklearn_recvae._saving import load as load
 
 _ROOMS = {
     "BlendedRecommender": "_blend",
     "EASERecommender": "_ease",
     "MultVAERecommender": "_multvae",
     "RecVAERecommender": "_recvae",
+    "load": "_saving",
 }
 __all__ = list(_ROOMS)
 

@@ -17,7 +17,7 @@ from sklearn_recvae._interactions import (
     remove_pairs,
 )
 from sklearn_recvae._ranking import block_users, rank, rank_entries, rank_pairs
-from sklearn_recvae._saving import load_estimator, save_estimator
+from sklearn_recvae._saving import save_estimator
 from sklearn_recvae._sklearn import _check_sample_weight, validate_arguments
 from sklearn_recvae._splitting import split_or_check_held_out
 from sklearn_recvae._validation import (
@@ -342,9 +342,9 @@ sparse matrix} of shape (n_users, n_items), default=None
 
     @on_snapshot
     def save(self, path):
-        """Save the fitted estimator to a file, from which :meth:`load` makes it anew.
+        """Save the fitted estimator to a file, from which `load` makes it anew.
 
-        The file is a zip of arrays and JSON, and reading it never runs code from it.
+        It is a safetensors file, arrays and JSON; see :func:`sklearn_recvae.load`.
         What was at its place stays until it is written whole; a link stays, and so do
         the permissions of a file. The state of the optimisers is not saved.
 
@@ -360,36 +360,13 @@ sparse matrix} of shape (n_users, n_items), default=None
             a device.
         ValueError
             If a parameter is no number, str, None or sequence of these, such as a
-            `RandomState` instance; or if :meth:`load` would refuse the file, for
-            instance because a parameter was set to what is invalid, or because a part
-            of a blend has a class that is not of this package. Nothing is written.
+            `RandomState` instance; or if `load` would refuse the file, for instance
+            because a parameter was set to what is invalid, or because the estimator or
+            a part of a blend has a class that is not of this package. Nothing is
+            written.
         """
         check_is_fitted(self)
         save_estimator(path, self)
-
-    @classmethod
-    def load(cls, path):
-        """Load an estimator that :meth:`save` wrote.
-
-        Parameters
-        ----------
-        path : path-like
-            The file.
-
-        Returns
-        -------
-        estimator : estimator instance
-            As it was saved, on the CPU wherever it was trained.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no file.
-        ValueError
-            If the file is of another estimator, foreign, damaged, changed, or written
-            by a later release in a format that this one does not know.
-        """
-        return load_estimator(path, cls)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

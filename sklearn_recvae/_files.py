@@ -1,9 +1,15 @@
 """Files of arrays and JSON: written whole or not at all, read without running code.
 
-A file is a zip without compression: ``header.json``, and an ``.npy`` for each array, so
-that `numpy.load` opens it too. The header has the format, its version and, for each
-array, dtype, shape and SHA-256, and a SHA-256 of its own: what does not agree is
-refused.
+A file is a safetensors file, which many tools open: the length of a header, the header,
+and the arrays, one after the other. The header is JSON: name, dtype, shape and place of
+each array, and a string. That string is JSON again: what the file is, its format
+version, its content, and digests (SHA-256) of each array and of the header itself.
+
+The package safetensors is what the tests compare this module with, and not what it
+calls. `read_file` and `write_file` need what that has not: a header that is right in
+each byte, arrays that are mapped into memory, and one open file from the header to the
+last array, so that a file that is replaced meanwhile is never half of the one and half
+of the other.
 """
 
 import hashlib
@@ -14,29 +20,41 @@ import reprlib
 import secrets
 import shutil
 from pathlib import Path
-from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 
 FORMAT_VERSION = 1
 
-_HEADER = "header.json"
+_KEY = "sklearn_recvae"  # of the string in the header
 _MAX_HEADER_BYTES = 1 << 24
 _MAX_DIMENSIONS = 8
-_NPY_HEADER_BYTES = 1 << 10  # more than numpy writes before the numbers
+_LENGTH_BYTES = 8  # of the number before the header
+_ALIGNMENT = 64  # of the place where arrays begin
 _CHUNK = 1 << 20  # what is worked on at once in arrays of any size
 # Little-endian, whatever the machine is.
 _DTYPES = {
-    name: np.dtype(name).newbyteorder("<")
-    for name in ("float32", "float64", "int64", "int32", "uint8")
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+    "I32": np.dtype("<i4"),
+    "I64": np.dtype("<i8"),
+    "U8": np.dtype("u1"),
 }
+_NAMES_OF_DTYPES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+class LaterFormatError(ValueError):
+    """The file was written by a later release. It may be whole."""
+
+
+class _Refused(ValueError):
+    """The file is none that was asked for, for a reason that is known."""
 
 
 def write_file(path, kind, content, arrays):
     """Write a file; what was at its place before stays there until it is whole.
 
     A link stays, and the file that it leads to is written. A file that was there keeps
-    its permissions.
+    its permissions. The arrays are written one after the other, without a copy.
 
     Parameters
     ----------
@@ -58,16 +76,14 @@ def write_file(path, kind, content, arrays):
     """
     path = Path(os.path.realpath(path))
     _check_regular(path)
-    for name, array in arrays.items():
-        _count_bytes(name, str(array.dtype), list(array.shape))
-    header = {
+    described = {name: _describe(name, arrays[name]) for name in _in_order(arrays)}
+    said = {
         "format": f"sklearn_recvae {kind}",
         "format_version": FORMAT_VERSION,
         "content": content,
-        "arrays": {name: _describe(array) for name, array in arrays.items()},
+        "arrays": {name: _digest_array(arrays[name]) for name in described},
     }
-    header["sha256"] = _digest(header)
-    header = json.dumps(header, allow_nan=False).encode()
+    header = _make_header(described, said)
     if len(header) > _MAX_HEADER_BYTES:
         raise ValueError(
             f"{path} is not written: the list of its {len(arrays)} arrays, and what is "
@@ -80,10 +96,9 @@ def write_file(path, kind, content, arrays):
         with open(temporary, "xb") as stream:
             if path.exists():
                 shutil.copymode(path, temporary)
-            with ZipFile(stream, "w") as archive:
-                archive.writestr(ZipInfo(_HEADER), header)
-                for name, array in arrays.items():
-                    _write_array(archive, name, array)
+            stream.write(header)
+            for name in described:
+                _write_array(stream, arrays[name])
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
@@ -100,17 +115,75 @@ def _check_regular(path):
         raise OSError(f"{path} is a device, a pipe or a socket, expected a file.")
 
 
-def _write_array(archive, name, array):
-    # The date of a ZipInfo is fixed: the same arrays make the same file.
-    with archive.open(ZipInfo(f"{name}.npy"), "w", force_zip64=True) as stream:
-        np.lib.format.write_array(stream, _as_stored(array), allow_pickle=False)
+def _in_order(arrays):
+    """Give the names in an order in which each array begins where it should in memory.
+
+    First come sizes that are multiples of high powers of two. So what is before an
+    array is a multiple of its power, which is at least the size of a number.
+    """
+
+    def power(name):
+        n_bytes = arrays[name].nbytes
+        return n_bytes & -n_bytes or math.inf
+
+    return sorted(arrays, key=power, reverse=True)
+
+
+def _describe(name, array):
+    """Give dtype and shape as the header has them."""
+    dtype = _NAMES_OF_DTYPES.get(array.dtype.newbyteorder("<"))
+    described = dtype or str(array.dtype), list(array.shape)
+    _count_bytes(name, described)
+    return described
+
+
+def _count_bytes(name, described):
+    dtype, shape = described
+    if dtype not in _DTYPES:
+        raise _Refused(f"its {name} has dtype {reprlib.repr(dtype)}")
+    are_lengths = all(type(length) is int and length >= 0 for length in shape)
+    if len(shape) > _MAX_DIMENSIONS or not are_lengths:
+        raise _Refused(f"its {name} has shape {reprlib.repr(shape)}")
+    return _DTYPES[dtype].itemsize * math.prod(shape)
+
+
+def _make_header(described, said):
+    """Give the bytes before the arrays; a digest is put into the last field."""
+    unsigned = _lay_out(described, {**said, "sha256": ""})
+    digest = hashlib.sha256(unsigned).hexdigest()
+    return _lay_out(described, {**said, "sha256": digest})
+
+
+def _lay_out(described, said):
+    header = {"__metadata__": {_KEY: json.dumps(said, allow_nan=False)}}
+    begin = 0
+    for name, (dtype, shape) in described.items():
+        end = begin + _count_bytes(name, (dtype, shape))
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+        begin = end
+    header = json.dumps(header).encode()
+    header += b" " * (-(_LENGTH_BYTES + len(header)) % _ALIGNMENT)
+    return len(header).to_bytes(_LENGTH_BYTES, "little") + header
 
 
 def _as_stored(array):
-    return np.asarray(array, dtype=_DTYPES[str(array.dtype)], order="C")
+    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
 
 
-def read_file(path, kind):
+def _as_bytes(array):
+    """Give the memory of a contiguous array."""
+    return array.reshape(-1).view(np.uint8)
+
+
+def _write_array(stream, array):
+    stream.write(_as_bytes(_as_stored(array)))
+
+
+def _digest_array(array):
+    return hashlib.sha256(_as_bytes(_as_stored(array))).hexdigest()
+
+
+def read_file(path, kind, *, mmap=False):
     """Read a file that `write_file` wrote.
 
     Time and memory are bounded by the size of the file, whatever it says.
@@ -121,132 +194,101 @@ def read_file(path, kind):
         The file.
     kind : str
         What it has to be.
+    mmap : bool, default=False
+        Whether large arrays of floats are mapped into memory, for reading only. Their
+        digests are not checked then.
 
     Returns
     -------
     content : object
         As it was written, if it was `write_file` that wrote it.
     arrays : dict of ndarray
-        As they were written.
+        As they were written; a `numpy.memmap` is one that is mapped.
 
     Raises
     ------
     OSError
         If there is no file that may be read.
+    LaterFormatError
+        If it was written by a later release.
     ValueError
-        If it is of another kind, of a later format version, or damaged.
+        If it is of another kind, or damaged.
     """
     path = Path(path)
     _check_regular(path)
     with open(path, "rb") as stream:
         try:
-            with ZipFile(stream) as archive:
-                header = _read_header(archive, kind)
-                _check_parts(archive, header["arrays"])
-                arrays = {
-                    name: _read_array(archive, name, described)
-                    for name, described in header["arrays"].items()
-                }
-                return header["content"], arrays
+            described, said = _read_header(stream, kind)
+            arrays = {}
+            for name, each in described.items():
+                arrays[name] = _read_array(stream, name, each, said["arrays"], mmap)
+            return said["content"], arrays
+        except LaterFormatError as error:
+            raise LaterFormatError(f"{path} is not read: {error}.") from None
         except _Refused as error:
             raise ValueError(f"{path} is no {kind} to be read: {error}.") from None
-        except MemoryError:  # there is too little for what the file really has
+        except (MemoryError, OSError):  # are no fault of the file
             raise
-        except Exception as error:  # of zipfile, json and what they call
+        except Exception as error:  # of json, and of what is not what it should be
             raise ValueError(
                 f"{path} is no {kind} to be read: it is damaged, or was not written by "
                 f"sklearn_recvae ({type(error).__name__}: {error})."
             ) from error
 
 
-class _Refused(ValueError):
-    """The file is none that was asked for, for a reason that is known."""
-
-
-def _read_header(archive, kind):
-    info = archive.getinfo(_HEADER)
-    if info.file_size > _MAX_HEADER_BYTES or not _is_stored(info):
+def _read_header(stream, kind):
+    """Read the header, and see that it is right and goes with the size of the file."""
+    n_bytes = os.fstat(stream.fileno()).st_size
+    length = stream.read(_LENGTH_BYTES)
+    n_header = int.from_bytes(length, "little")
+    if n_header > min(n_bytes, _MAX_HEADER_BYTES):
         raise _Refused(
-            f"its header has {info.file_size} bytes, expected at most "
-            f"{_MAX_HEADER_BYTES}, which are not compressed"
+            "it is damaged, or was not written by sklearn_recvae: its header would "
+            f"have {n_header} bytes, expected at most {_MAX_HEADER_BYTES}"
         )
-    header = json.loads(archive.read(info))
-    expected = f"sklearn_recvae {kind}"
-    if header["format"] != expected:
-        raise _Refused(f"it is a {header['format']!r}")
-    version = header["format_version"]
+    header = length + stream.read(n_header)
+    fields = json.loads(header[_LENGTH_BYTES:])
+    said = json.loads(fields.pop("__metadata__")[_KEY])
+    if said["format"] != f"sklearn_recvae {kind}":
+        raise _Refused(f"it is a {said['format']!r}")
+    version = said["format_version"]
     if version > FORMAT_VERSION:
-        raise _Refused(
+        raise LaterFormatError(
             f"its format version is {version}, and this release reads up to "
-            f"{FORMAT_VERSION}: upgrade sklearn_recvae"
+            f"{FORMAT_VERSION}; upgrade sklearn_recvae"
         )
-    digest = header.pop("sha256")
-    if digest != _digest(header):
+    described = {name: (each["dtype"], each["shape"]) for name, each in fields.items()}
+    del said["sha256"]
+    # Places of arrays, digest, spaces: there is one way to write it all.
+    if header != _make_header(described, said):
         raise _Refused("it is damaged: its header was changed")
-    return header
+    n_expected = len(header) + sum(
+        _count_bytes(name, each) for name, each in described.items()
+    )
+    if n_bytes != n_expected:
+        raise _Refused(
+            f"it is damaged: it has {n_bytes} bytes, and its header says {n_expected}"
+        )
+    return described, said
 
 
-def _check_parts(archive, described):
-    """Refuse parts that would take more memory than the file has bytes."""
-    names = [_HEADER, *(f"{name}.npy" for name in described)]
-    if sorted(archive.namelist()) != sorted(names):
-        raise _Refused("it is damaged: its parts are not those of its list")
-    parts = sorted(archive.infolist(), key=lambda info: info.header_offset)
-    begins = [info.header_offset for info in parts[1:]] + [archive.start_dir]
-    for info, next_begin in zip(parts, begins, strict=True):
-        if info.header_offset + info.file_size > next_begin:
-            raise _Refused(f"it is damaged: {info.filename} reaches into the next part")
-    for name, array in described.items():
-        check_fields(array, {"dtype": (str,), "shape": (list,), "sha256": (str,)})
-        info = archive.getinfo(f"{name}.npy")
-        n_before = info.file_size - _count_bytes(name, array["dtype"], array["shape"])
-        if not _is_stored(info) or not 0 < n_before <= _NPY_HEADER_BYTES:
-            raise _Refused(
-                f"it is damaged: {name} has not the size that the header says"
-            )
-
-
-def _is_stored(info):
-    return info.compress_type == ZIP_STORED and info.file_size == info.compress_size
-
-
-def _count_bytes(name, dtype, shape):
-    if dtype not in _DTYPES:
-        raise _Refused(f"its {name} has dtype {reprlib.repr(dtype)}")
-    are_lengths = all(type(length) is int and length >= 0 for length in shape)
-    if len(shape) > _MAX_DIMENSIONS or not are_lengths:
-        raise _Refused(f"its {name} has shape {reprlib.repr(shape)}")
-    return _DTYPES[dtype].itemsize * math.prod(shape)
-
-
-def _read_array(archive, name, described):
-    """Read an array of which `_check_parts` has seen that the file has so much."""
-    dtype, shape = described["dtype"], described["shape"]
-    n_bytes = _count_bytes(name, dtype, shape)
-    info = archive.getinfo(f"{name}.npy")
-    array = np.empty(n_bytes, dtype=np.uint8)
-    with archive.open(info) as stream:
-        # What numpy wrote before the numbers says again what the header says.
-        stream.read(info.file_size - n_bytes)
-        for begin in range(0, n_bytes, _CHUNK):
-            part = np.frombuffer(stream.read(_CHUNK), dtype=np.uint8)
-            array[begin : begin + _CHUNK] = part
-    array = array.view(_DTYPES[dtype]).reshape(shape).astype(dtype, copy=False)
-    if _describe(array) != described:
+def _read_array(stream, name, described, digests, mmap):
+    """Read or map the array at which the stream stands, and go behind it."""
+    dtype, shape = _DTYPES[described[0]], tuple(described[1])
+    begin, n_bytes = stream.tell(), _count_bytes(name, described)
+    if mmap and dtype.kind == "f" and n_bytes > _CHUNK:
+        array = np.memmap(stream, dtype, "r", begin, shape)
+        stream.seek(begin + n_bytes)
+        return array
+    array = np.empty(shape, dtype)
+    memory, digest = _as_bytes(array), hashlib.sha256()
+    for start in range(0, n_bytes, _CHUNK):
+        part = memory[start : start + _CHUNK]
+        stream.readinto(part)
+        digest.update(part)
+    if digest.hexdigest() != digests[name]:
         raise _Refused(f"it is damaged: {name} is not what the header says")
-    return array
-
-
-def _digest(header):
-    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
-
-
-def _describe(array):
-    return {
-        "dtype": str(array.dtype),
-        "shape": list(array.shape),
-        "sha256": hashlib.sha256(_as_stored(array)).hexdigest(),
-    }
+    return array.astype(dtype.newbyteorder("="), copy=False)
 
 
 def check_fields(fields, types):

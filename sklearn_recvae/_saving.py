@@ -1,6 +1,7 @@
 """Fitted estimators in files: what of them is saved, and how they are put together."""
 
 import json
+import os
 import reprlib
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -10,6 +11,7 @@ from sklearn.frozen import FrozenEstimator
 
 from sklearn_recvae._files import check_fields, check_finite, read_file, write_file
 from sklearn_recvae._ids import check_item_ids
+from sklearn_recvae._sklearn import validate_params
 
 KIND = "model"
 _NAMES = "feature_names_in_"
@@ -38,13 +40,19 @@ def save_estimator(path, estimator):
         If it could not be loaded from the file, which is then not written.
     """
     estimator._validate_params()
+    name = type(estimator).__name__
+    if _classes().get(name) is not type(estimator):
+        raise ValueError(
+            f"{path} is not written, for load would not find {name}: it knows "
+            f"{', '.join(_classes())}. Pickle the estimator instead."
+        )
     content, arrays = take_apart(estimator)
     with _refused(
-        f"{path} is not written, for the {type(estimator).__name__} could not be "
-        "loaded from it. Was it changed after fit? Set it back, or fit anew"
+        f"{path} is not written, for the {name} could not be loaded from it. Was it "
+        "changed after fit? Set it back, or fit anew"
     ):
         check_finite(arrays)
-        put_together(content, arrays, type(estimator))
+        put_together(content, arrays)
     write_file(path, KIND, content, arrays)
 
 
@@ -88,34 +96,69 @@ def take_apart(estimator):
     return content, arrays
 
 
-def load_estimator(path, cls):
-    """Read a file of `save_estimator`.
+@validate_params(
+    {"path": [str, os.PathLike], "mmap": ["boolean"]},
+    prefer_skip_nested_validation=True,
+)
+def load(path, mmap=False):
+    """Load an estimator from a file that its method `save` wrote.
+
+    No code from the file is run, whoever wrote it, and loading takes no more memory
+    than the file has bytes, whatever it says.
 
     Parameters
     ----------
     path : path-like
         The file.
-    cls : type
-        Of the estimator that it has to be.
+    mmap : bool, default=False
+        Whether large arrays are mapped into memory instead of being read. This takes
+        no time, whatever their size, and processes on one machine share the memory.
+        Header and small arrays are checked as always, but nobody looks whether the
+        large arrays are what was saved: pass True for files that you trust. While the
+        estimator is in use the file may be replaced, which is what `save` does, but
+        must not be written to or cut short.
 
     Returns
     -------
     estimator : estimator instance
-        As it was saved, on the CPU.
+        As it was saved, on the CPU wherever it was trained. Arrays that are mapped are
+        read-only; training copies them first.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no file.
+    ValueError
+        If the file is foreign, damaged or changed, or if a later release wrote it in a
+        format that this one does not know. Without `mmap` each changed byte is found.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import sklearn_recvae
+    >>> from sklearn_recvae.datasets import make_interactions
+    >>> X, _, _ = make_interactions(100, 20, random_state=0)
+    >>> model = sklearn_recvae.EASERecommender().fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "model.safetensors")
+    ...     model.save(path)
+    ...     loaded = sklearn_recvae.load(path)
+    >>> bool((loaded.predict(X) == model.predict(X)).all())
+    True
     """
-    content, arrays = read_file(path, KIND)
-    name = cls.__name__
+    content, arrays = read_file(path, KIND, mmap=mmap)
     with _refused(
-        f"{path} is whole, but what it has does not make a {name} of this release"
+        f"{path} is whole, but what it has does not make an estimator of this release"
     ):
-        check_fields(content, _CONTENT)
-        check_finite(arrays)
-        if content["estimator"] == name:
-            return put_together(content, arrays, cls)
-    raise ValueError(f"{path} has a {content['estimator']}, expected a {name}.")
+        mapped = {
+            name for name, array in arrays.items() if isinstance(array, np.memmap)
+        }
+        check_finite({name: arrays[name] for name in arrays.keys() - mapped})
+        return put_together(content, arrays)
 
 
-def put_together(content, arrays, cls=None):
+def put_together(content, arrays):
     """Make an estimator of what `take_apart` gave.
 
     Parameters
@@ -124,8 +167,6 @@ def put_together(content, arrays, cls=None):
         What JSON can hold.
     arrays : dict of ndarray
         All else.
-    cls : type, default=None
-        Of the estimator; None means the one of this package that has its name.
 
     Returns
     -------
@@ -138,7 +179,7 @@ def put_together(content, arrays, cls=None):
         Of any kind, but nothing is run or made that is larger than what is given.
     """
     check_fields(content, _CONTENT)
-    cls = cls or _find_class(content["estimator"])
+    cls = _find_class(content["estimator"])
     estimator = cls(**_parameters_from_json(content["parameters"]))
     estimator._validate_params()
     estimator.n_features_in_ = content["n_features_in_"]
@@ -223,9 +264,8 @@ def _check_is_found(name, cls):
     classes = _classes()
     if classes.get(cls.__name__) is not cls:
         raise ValueError(
-            f"The parameter {name} has a {cls.__name__}, which load would not find: "
-            f"within another estimator it knows {', '.join(classes)}. Save that part "
-            "by itself and load it by its own class, or pickle the whole."
+            f"The parameter {name} has a {cls.__name__}, which load would not find: it "
+            f"knows {', '.join(classes)}. Pickle the whole instead."
         )
 
 

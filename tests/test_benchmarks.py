@@ -65,6 +65,12 @@ def test_memory(run_script):
     ]
 
 
+def test_files(run_script):
+    printed, _ = run_script("benchmarks/files.py", "--items", 2000)
+    assert len(printed.splitlines()) == 8
+    assert "load, mmap=True" in printed
+
+
 def test_batch_size(tmp_path, run_script):
     options = [save(tmp_path), "--sizes", 10, "--seeds", 0, "--max-iter", 1]
     printed, _ = run_script("benchmarks/batch_size.py", *options)

@@ -16,6 +16,7 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.utils import estimator_html_repr
 
+import sklearn_recvae
 from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender
 from sklearn_recvae import _blend as blend
 from sklearn_recvae.datasets import make_interactions
@@ -101,8 +102,8 @@ def test_frozen_parts_are_taken_as_they_are(model, tmp_path, monkeypatch):
     fitted = BlendedRecommender(estimators, weights=[3, 1]).fit(X_train)
     assert fitted.named_estimators_.ease is frozen
     np.testing.assert_array_equal(fitted.predict(X_val), model.predict(X_val))
-    fitted.save(tmp_path / "blend.npz")
-    loaded = BlendedRecommender.load(tmp_path / "blend.npz")
+    fitted.save(tmp_path / "blend.safetensors")
+    loaded = sklearn_recvae.load(tmp_path / "blend.safetensors")
     np.testing.assert_array_equal(loaded.predict(X_val), model.predict(X_val))
     # Still frozen, with what it has learned.
     again = clone(loaded).fit(X_train)
@@ -331,8 +332,8 @@ def test_parameters_of_parts():
 def test_blend_of_blends(tmp_path):
     inner = BlendedRecommender(parts())
     model = BlendedRecommender([("blend", inner), ("ease", EASERecommender())])
-    model.fit(X_train).save(tmp_path / "blend.npz")
-    loaded = BlendedRecommender.load(tmp_path / "blend.npz")
+    model.fit(X_train).save(tmp_path / "blend.safetensors")
+    loaded = sklearn_recvae.load(tmp_path / "blend.safetensors")
     np.testing.assert_array_equal(loaded.predict(X_val), model.predict(X_val))
 
 

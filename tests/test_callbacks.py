@@ -9,6 +9,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Binarizer
 
+import sklearn_recvae
 from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.metrics import ranking_scorer
@@ -223,7 +224,7 @@ def test_fitted_estimator_is_as_if_training_had_stopped(X, ema_decay, again, tmp
         assert fitted.score(X[40:]) == fitted.best_score_ == expected.best_score_
         assert_array_equal(fitted.recommend(X), expected.recommend(X))
         fitted.save(tmp_path / "file")
-        loaded = RecVAERecommender.load(tmp_path / "file")
+        loaded = sklearn_recvae.load(tmp_path / "file")
         assert_array_equal(loaded.predict(X), expected.predict(X))
 
 

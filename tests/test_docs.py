@@ -18,7 +18,7 @@ if not DOCS.is_dir():
     pytest.skip("the docs are in a checkout only", allow_module_level=True)
 API = DOCS / "api.md"
 
-OF_ALL_RECOMMENDERS = set("fit predict recommend score explain save load".split())
+OF_ALL_RECOMMENDERS = set("fit predict recommend score explain save".split())
 OF_LATENT_ONES = {
     "partial_fit",
     "add_items",

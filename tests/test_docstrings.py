@@ -107,6 +107,7 @@ def test_the_package_says_what_it_is():
         "EASERecommender",
         "MultVAERecommender",
         "RecVAERecommender",
+        "load",
     ]
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array, hstack
 
+import sklearn_recvae
 from sklearn_recvae import RecVAERecommender
 from sklearn_recvae._saving import put_together, take_apart
 from sklearn_recvae.datasets import make_interactions
@@ -131,7 +132,7 @@ def test_ids_of_items(ids, make, tmp_path):
     with pytest.raises(ValueError, match="the estimator knows its items by id"):
         model.add_items(6)
     model.save(tmp_path / "model")
-    model = RecVAERecommender.load(tmp_path / "model")
+    model = sklearn_recvae.load(tmp_path / "model")
     assert model.item_ids_.tolist() == ids[:N_OLD]
     model = through_pickle(model).add_items(ids)
     assert model.item_ids_.tolist() == ids

@@ -76,6 +76,25 @@ WAYS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore")  # of MLflow, about itself
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_default_format_of_mlflow(name, tmp_path):
+    """MLflow is in no extra, for its size; its format is that of skops, tried above."""
+    mlflow_sklearn = pytest.importorskip("mlflow.sklearn")
+    skops_io = pytest.importorskip("skops.io")
+    names = skops_io.get_untrusted_types(data=skops_io.dumps(ESTIMATORS[name]))
+    mlflow_sklearn.save_model(
+        ESTIMATORS[name],
+        tmp_path / "model",
+        skops_trusted_types=names,
+        pip_requirements=[],
+    )
+    assert (tmp_path / "model" / "model.skops").is_file()
+    stored = mlflow_sklearn.load_model(str(tmp_path / "model"))
+    for got, expected in zip(results(stored), results(ESTIMATORS[name]), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
 def results(estimator):
     """Give what an estimator answers."""
     if isinstance(estimator, InteractionEncoder):

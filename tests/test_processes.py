@@ -1,6 +1,5 @@
 """Many threads on one estimator, how many a fit has, processes, Ctrl-C in a search."""
 
-import json
 import os
 import signal
 import subprocess
@@ -23,6 +22,7 @@ from sklearn_recvae import (
     RecVAERecommender,
     _hardware,
 )
+from sklearn_recvae._files import read_file
 from sklearn_recvae._network import RecVAE, step_work, training_bytes
 from sklearn_recvae._training.trainer import Trainer
 from sklearn_recvae.datasets import make_interactions
@@ -124,8 +124,8 @@ def test_number_of_threads_after_ctrl_c_while_it_is_put_back(
 
 def test_checkpoints_name_the_number_of_threads_in_use(numbers_of_threads, tmp_path):
     recommender().fit(X, checkpoint=tmp_path)
-    header = json.loads(np.load(tmp_path / "000002.checkpoint")["header.json"])
-    assert header["content"]["fingerprint"]["threads"] == "1"
+    content, _ = read_file(tmp_path / "000002.checkpoint", "checkpoint")
+    assert content["fingerprint"]["threads"] == "1"
 
 
 def test_step_work_is_that_of_the_products():

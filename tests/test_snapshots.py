@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.frozen import FrozenEstimator
 
+import sklearn_recvae
 from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender
 from sklearn_recvae.datasets import make_interactions
 
@@ -37,7 +38,7 @@ def make_blend_of_frozen():
 
 def save(model, tmp_path):
     model.save(tmp_path / "model")
-    return type(model).load(tmp_path / "model").predict(X)
+    return sklearn_recvae.load(tmp_path / "model").predict(X)
 
 
 READS = {

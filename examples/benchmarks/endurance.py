@@ -18,6 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+import sklearn_recvae
 from sklearn_recvae import RecVAERecommender
 from sklearn_recvae.datasets import make_interactions
 
@@ -54,8 +55,8 @@ def fit_save_and_load(X):
     model = RecVAERecommender(8, hidden_dim=16, max_iter=2, random_state=0)
     with tempfile.TemporaryDirectory() as folder:
         model.fit(X, checkpoint=Path(folder, "checkpoint"))
-        model.save(Path(folder, "model.npz"))
-        return RecVAERecommender.load(Path(folder, "model.npz"))
+        model.save(Path(folder, "model"))
+        return sklearn_recvae.load(Path(folder, "model"))
 
 
 def add_row(table, calls):

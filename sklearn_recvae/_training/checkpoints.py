@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sklearn_recvae._files import check_fields, read_file, write_file
+from sklearn_recvae._files import LaterFormatError, check_fields, read_file, write_file
 from sklearn_recvae._saving import as_json
 from sklearn_recvae._training.state import restore_training, state_to_arrays
 from sklearn_recvae._version import __version__
@@ -170,6 +170,8 @@ class CheckpointFolder:
             try:
                 self._content, self._arrays = _read(file)
                 return
+            except LaterFormatError:  # it is not damaged, and stays
+                raise
             except ValueError as error:
                 self._set_aside(error)
 
