@@ -54,6 +54,7 @@ nitpicky = True
 OTHERS = {
     "python": "https://docs.python.org/3/",
     "numpy": "https://numpy.org/doc/stable/",
+    "joblib": "https://joblib.readthedocs.io/en/stable/",
     "scipy": "https://docs.scipy.org/doc/scipy/",
     "sklearn": "https://scikit-learn.org/stable/",
     "torch": "https://docs.pytorch.org/docs/stable/",
@@ -64,6 +65,9 @@ intersphinx_mapping = {
 nitpick_ignore_regex = [
     ("py:.*", rf"{name}\..*") for name in OTHERS if name not in intersphinx_mapping
 ]
+
+# A property that its class describes; it has no place of its own.
+nitpick_ignore = [("py:obj", "named_estimators_")]
 
 # The examples read MovieLens latest-small, which `fetch_movielens` downloads once.
 # Without a network: -D plot_gallery=0.
