@@ -412,16 +412,17 @@ default=None
         state.pop("_state", None)
         if "module_" in state:
             # Arrays: they are mapped from files, and no code has to be trusted.
-            sizes, weights = state["module_"].take_apart()
+            module = state["module_"]
+            sizes, weights = module.take_apart()
+            # In a fit of other columns n_features_in_ is another number already.
+            sizes = [module.n_items, *sizes]
             state["module_"] = {"sizes": sizes, "weights": weights}
         return state
 
     def __setstate__(self, state):
         if "module_" in state:
             sizes, weights = state["module_"]["sizes"], state["module_"]["weights"]
-            module = self._network_class.rebuild(
-                state["n_features_in_"], *sizes, weights=weights
-            )
+            module = self._network_class.rebuild(*sizes, weights=weights)
             state = {**state, "module_": module}
         super().__setstate__(state)
 

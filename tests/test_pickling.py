@@ -196,9 +196,11 @@ def test_mapped_weights_are_copied_before_they_change(change, tmp_path):
 
 def test_wrong_state():
     state = ESTIMATORS["RecVAE"].__getstate__()
+    sizes, weights = state["module_"]["sizes"], state["module_"]["weights"]
     for wrong in (
-        {"n_features_in_": 23},
-        {"module_": {"sizes": [4, 8, 5, True], "weights": {}}},
+        {"module_": {"sizes": [23, *sizes[1:]], "weights": weights}},
+        {"module_": {"sizes": sizes, "weights": {}}},
+        {"module_": {"sizes": sizes[1:], "weights": weights}},
     ):
         with pytest.raises(ValueError, match=r"expected|no array"):
             RecVAERecommender().__setstate__({**state, **wrong})

@@ -33,7 +33,8 @@ def draw_model(n_items):
         weights[name] = rng.random(shape, dtype=np.float32)
         weights[name] -= 0.5
         weights[name] /= 50
-    model.__setstate__({**state, "n_features_in_": n_items})
+    state["module_"]["sizes"][0] = state["n_features_in_"] = n_items
+    model.__setstate__(state)
     return model
 
 
