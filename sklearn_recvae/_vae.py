@@ -150,8 +150,6 @@ default=None
             weights as they stand.
         """
         continued = self.warm_start and hasattr(self, "module_")
-        if not continued:  # a copy for a callback has no network of other columns
-            vars(self).pop("module_", None)
         X = self._check_training_interactions(X, reset=not continued)
         check_columns(self, X_val, {"y_val": y_val})
         self._hold_item_ids(item_ids, continued)
