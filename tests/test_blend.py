@@ -1,6 +1,7 @@
 """Blends of recommenders, by a plain computation on what the parts predict."""
 
 import itertools
+from functools import partial
 from unittest import mock
 
 import numpy as np
@@ -17,6 +18,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.utils import estimator_html_repr
 
 import sklearn_recvae
+from common import recommender
 from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender
 from sklearn_recvae import _blend as blend
 from sklearn_recvae.datasets import make_interactions
@@ -27,16 +29,7 @@ X, _, _ = make_interactions(160, 30, n_groups=3, mean_interactions=8, random_sta
 X_train, X_val = X[:120], X[120:]
 
 
-def recvae(**params):
-    return RecVAERecommender(
-        **{
-            "latent_dim": 6,
-            "hidden_dim": 12,
-            "max_iter": 2,
-            "random_state": 0,
-            **params,
-        }
-    )
+recvae = partial(recommender, latent_dim=6, hidden_dim=12, max_iter=2)
 
 
 def parts():

@@ -1,4 +1,5 @@
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Binarizer
 
 import sklearn_recvae
-from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender
+from common import recommender as small
+from sklearn_recvae import BlendedRecommender, EASERecommender
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.metrics import ranking_scorer
 
@@ -81,16 +83,7 @@ class Failing(Recorder):
         raise RuntimeError("the callback does not like it")
 
 
-def recommender(**params):
-    return RecVAERecommender(
-        **{
-            "latent_dim": 4,
-            "hidden_dim": 8,
-            "max_iter": 4,
-            "random_state": 0,
-            **params,
-        }
-    )
+recommender = partial(small, latent_dim=4, hidden_dim=8, max_iter=4)
 
 
 @pytest.fixture(scope="module")

@@ -73,10 +73,6 @@ def init_and_change(self, shrinkage=1.0):
     self.shrinkage = (shrinkage,)
 
 
-def give_half_precision(self):
-    return {**self.__dict__, "coef_": self.coef_.astype(np.float16)}
-
-
 BROKEN = {
     "recommend_is_a_full_ranking_cut_off": {"recommend": recommend_what_is_seen},
     "explain_equals_a_loop": {"explain": explain_upside_down},
@@ -91,7 +87,6 @@ BROKEN = {
     "global_state_is_left_alone": {"fit": fit_and_seed},
     "checkerboard": {"fit": fit_upside_down},
     "parameters": {"__init__": init_and_change},
-    "pickles": {"__getstate__": give_half_precision},
 }
 
 

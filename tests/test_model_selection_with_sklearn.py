@@ -1,4 +1,5 @@
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import Binarizer, Normalizer
 
-from sklearn_recvae import RecVAERecommender
+from common import recommender as small_recommender
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.metrics import ndcg_at_k, ranking_scorer, recall_at_k
 from sklearn_recvae.model_selection import holdout_interactions
@@ -26,17 +27,7 @@ from sklearn_recvae.model_selection import holdout_interactions
 CV = KFold(2, shuffle=True, random_state=0)
 
 
-def recommender(**params):
-    return RecVAERecommender(
-        **{
-            "latent_dim": 8,
-            "hidden_dim": 16,
-            "max_iter": 2,
-            "learning_rate": 5e-3,
-            "random_state": 0,
-            **params,
-        }
-    )
+recommender = partial(small_recommender, max_iter=2)
 
 
 def binarizing_pipeline(**params):

@@ -189,11 +189,12 @@ def check_files(make):
                 model.save(path)
             return
         assert model.save(path) is None
-        loaded = sklearn_recvae.load(path)
-        assert type(loaded) is type(model)
-        assert_same(loaded, model)
-        assert_same_parameters(loaded, model)
-        assert_same(clone(loaded).fit(X), model)
+        for mmap in (True, False):
+            loaded = sklearn_recvae.load(path, mmap=mmap)
+            assert type(loaded) is type(model)
+            assert_same(loaded, model)
+            assert_same_parameters(loaded, model)
+            assert_same(clone(loaded).fit(X), model)
         loaded.save(Path(folder) / "again")
         assert path.read_bytes() == (Path(folder) / "again").read_bytes()
         path.write_bytes(path.read_bytes()[:-20])
