@@ -1,3 +1,5 @@
+"""Callbacks of scikit-learn: what they see, and how they stop a fit."""
+
 import threading
 from functools import partial
 

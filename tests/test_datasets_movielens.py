@@ -1,3 +1,5 @@
+"""MovieLens files: what is read, fetched and refused."""
+
 import shutil
 import tracemalloc
 import zipfile

@@ -1,3 +1,5 @@
+"""Files of the Million Song Dataset: what is read and refused."""
+
 import shutil
 
 import numpy as np

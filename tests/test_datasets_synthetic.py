@@ -1,3 +1,5 @@
+"""Interactions that are made up, and whose tastes are known."""
+
 import numpy as np
 import pytest
 import scipy.sparse as sp

@@ -1,3 +1,5 @@
+"""The reference names all that is public, and nothing else."""
+
 import importlib
 import importlib.util
 import inspect

@@ -1,3 +1,5 @@
+"""EASE by ridge regressions, and on numbers of any scale."""
+
 import numpy as np
 import pytest
 import scipy.sparse as sp

@@ -1,3 +1,5 @@
+"""The examples run, and their tables are right."""
+
 import json
 import sys
 from functools import partial

@@ -1,3 +1,5 @@
+"""From matrices to canonical CSR, and on to batches."""
+
 import numpy as np
 import pytest
 import scipy.sparse as sp

@@ -1,3 +1,5 @@
+"""Hand-written gradients, by autograd in float64."""
+
 import functools
 import itertools
 import os

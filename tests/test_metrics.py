@@ -1,3 +1,5 @@
+"""NDCG, recall and their scorers, by plain Python."""
+
 import copy
 import math
 import pickle

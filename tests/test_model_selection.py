@@ -1,3 +1,5 @@
+"""Splits of users and of their interactions."""
+
 from zipfile import ZipFile
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Cross-validation, searches and pipelines of scikit-learn."""
+
 import warnings
 from functools import partial
 

@@ -1,3 +1,5 @@
+"""The network, by a plain computation in float64."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The terms of the objective, by formulas and by hand."""
+
 import math
 
 import numpy as np

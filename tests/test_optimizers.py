@@ -1,3 +1,5 @@
+"""Adam that moves rows late, beside Adam that moves all."""
+
 import copy
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""The encoder of ids: tables to matrices, and lists back."""
+
 import datetime
 import pickle
 from zipfile import ZipFile

@@ -1,3 +1,5 @@
+"""The best k of each row, ties and masks."""
+
 import numpy as np
 import pytest
 import scipy.sparse as sp

@@ -1,3 +1,5 @@
+"""Files of models: round trips, damage, foreign ones."""
+
 import copy
 import hashlib
 import io

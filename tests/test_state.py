@@ -1,3 +1,5 @@
+"""What training keeps, and what grows with the items."""
+
 import numpy as np
 import pytest
 

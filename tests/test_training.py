@@ -1,3 +1,5 @@
+"""Training, beside a dense reference in float64."""
+
 import copy
 import dataclasses
 import math
