@@ -21,7 +21,7 @@ def test_the_code_runs_from_top_to_bottom(tmp_path, monkeypatch):
         quick = block.replace('"max_iter": 5', '"max_iter": 1')
         exec(compile(quick, str(README), "exec"), namespace)
     assert len(BLOCKS) >= 4
-    assert (tmp_path / "model.npz").is_file()
+    assert (tmp_path / "model.safetensors").is_file()
     assert namespace["recommended"].shape == (2, 1)
     assert namespace["search"].best_score_ > 0
 
