@@ -21,7 +21,7 @@ def study_files(args):
     """Load, or map, damaged files, crafted ones, and such that lie: as many of each."""
     outcomes = Counter()
     for study in STUDIES:
-        for outcome, count in in_processes(STUDIES[study], args.count).items():
+        for outcome, count in in_processes(STUDIES[study], args.count, 250).items():
             outcomes[f"{study}: {outcome}"] += count
     return outcomes
 
