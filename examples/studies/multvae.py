@@ -47,12 +47,14 @@ SETTINGS = {
         {"latent_dimension": 400, "total_anneal_steps": 2000},
     ],
     "Mult-VAE": [
-        {"beta": 0.2, "n_annealing_steps": 40_000},
-        {"beta": 0.2, "n_annealing_steps": 8000},
         {"beta": 0.2, "n_annealing_steps": 2000},
-        {"beta": 0.2, "n_annealing_steps": 640},
+        {"beta": 0.2, "n_annealing_steps": 2000, "ema_decay": 0.8},
+        {"beta": 0.2, "n_annealing_steps": 2000, "ema_decay": 0.8, "batch_size": 50},
     ],
-    "Mult-DAE": [{"variational": False}],
+    "Mult-DAE": [
+        {"variational": False},
+        {"variational": False, "ema_decay": 0.8, "batch_size": 50},
+    ],
 }
 
 
