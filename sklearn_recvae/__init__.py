@@ -12,14 +12,20 @@ from sklearn_recvae._version import __version__ as __version__
 if TYPE_CHECKING:  # for editors
     from sklearn_recvae._blend import BlendedRecommender as BlendedRecommender
     from sklearn_recvae._ease import EASERecommender as EASERecommender
+    from sklearn_recvae._ease_cv import EASERecommenderCV as EASERecommenderCV
     from sklearn_recvae._multvae import MultVAERecommender as MultVAERecommender
+    from sklearn_recvae._popularity import (
+        PopularityRecommender as PopularityRecommender,
+    )
     from sklearn_recvae._recvae import RecVAERecommender as RecVAERecommender
     from sklearn_recvae._saving import load as load
 
 _ROOMS = {
     "BlendedRecommender": "_blend",
     "EASERecommender": "_ease",
+    "EASERecommenderCV": "_ease_cv",
     "MultVAERecommender": "_multvae",
+    "PopularityRecommender": "_popularity",
     "RecVAERecommender": "_recvae",
     "load": "_saving",
 }

@@ -2,8 +2,7 @@
 
 import functools
 import reprlib
-from itertools import combinations
-from math import comb, isclose
+from math import isclose
 from numbers import Integral, Real
 from types import NoneType
 
@@ -50,8 +49,6 @@ from sklearn_recvae.metrics import ndcg_at_k
 
 # Weights that are tried are multiples of one part of so many.
 N_STEPS = 10
-# More than these weightings take longer than fits do.
-MAX_WEIGHTINGS = 10_000
 # Scores that are standardised at a time; as float64 numbers they fit into the cache.
 CHUNK_SCORES = 1 << 16
 
@@ -76,10 +73,10 @@ class BlendedRecommender(
         is taken as it is inside of a :class:`~sklearn.frozen.FrozenEstimator`.
     weights : array-like of shape (n_parts,), "auto" or None, default=None
         Non-negative weights of the parts; they are divided by their sum. None weights
-        all alike. "auto" takes the best of all multiples of one tenth by the
-        NDCG@100 of held-out users: `X_val` in :meth:`fit`, or `validation_fraction`
-        of the users, on whom no part is then trained. Up to 7 parts, beyond which
-        there are too many of them.
+        all alike. "auto" searches the best by the NDCG@100 of held-out users: `X_val`
+        in :meth:`fit`, or `validation_fraction` of the users, on whom no part is then
+        trained. For two parts these are the best of all multiples of one tenth; for
+        more, the search varies one weight at a time.
     validation_fraction : float, default=0.1
         Share of users to hold out in (0, 1). Used if ``weights="auto"`` and there is
         no `X_val`.
@@ -212,11 +209,10 @@ default=None
         self._set_parts(names, self._fit_parts(hooks, X, fold_in, held_out))
         self.weights_, self.best_score_ = weights, None
         if weights is None:
-            grid = _simplex(len(parts))
-            scores = _validate(
-                self._snapshot()._scores_of_parts(), grid, fold_in, held_out
+            scores = self._snapshot()._scores_of_parts()
+            self.weights_, self.best_score_ = _learn_weights(
+                len(parts), lambda rows: _validate(scores, rows, fold_in, held_out)
             )
-            self.weights_, self.best_score_ = grid[scores.argmax()], float(scores.max())
         hooks.end_fit()
         return self
 
@@ -337,13 +333,6 @@ default=None
         if self.weights is None:
             return np.full(n_parts, 1 / n_parts)
         if isinstance(self.weights, str):  # "auto"
-            n_weightings = comb(N_STEPS + n_parts - 1, N_STEPS)
-            if n_weightings > MAX_WEIGHTINGS:
-                raise ValueError(
-                    f'weights="auto" would try {n_weightings} weightings of {n_parts} '
-                    f"parts, expected at most {MAX_WEIGHTINGS}. Pass fewer parts, or "
-                    "numbers as weights."
-                )
             return None
         weights = check_array(
             self.weights, ensure_2d=False, dtype=np.float64, input_name="weights"
@@ -593,25 +582,72 @@ def _standardize(scores, rows, items):
     scores /= deviations.where(deviations > 0, 1.0)[:, None]
 
 
-def _simplex(n_parts):
-    """List all weights that are multiples of one tenth with sum 1."""
-    # Bars between the steps part them: a part has those between two bars.
-    n_places = N_STEPS + n_parts - 1
-    bars = list(combinations(range(n_places), n_parts - 1))
-    bars = np.array(bars, dtype=np.int64).reshape(len(bars), n_parts - 1)
-    steps = np.diff(bars, axis=1, prepend=-1, append=n_places) - 1
-    return steps / N_STEPS
+def _learn_weights(n_parts, evaluate):
+    """Search weights for the best score, one weight after the other.
+
+    The search begins with the best single part. Then each weight in turn takes all
+    multiples of one tenth, while the others keep their proportions; the best of all of
+    these is the next to begin with. For two parts those are all there are.
+
+    Parameters
+    ----------
+    n_parts : int
+        Number of parts.
+    evaluate : callable
+        Gives the score of each row of an array of weights.
+
+    Returns
+    -------
+    weights : ndarray of shape (n_parts,)
+        The best, with sum 1.
+    score : float
+        Their score.
+    """
+    tried = {}  # scores of weights
+    candidates = [tuple(row) for row in np.eye(n_parts).tolist()]
+    while candidates:
+        before = max(tried.values(), default=-np.inf)
+        tried |= zip(candidates, evaluate(np.array(candidates)).tolist(), strict=True)
+        best = max(tried, key=tried.get)
+        if tried[best] <= before:
+            break
+        candidates = [row for row in _vary(best) if row not in tried]
+    return np.array(best) / sum(best), tried[best]
+
+
+def _vary(weights):
+    """List weights that differ in one, which is a multiple of one tenth.
+
+    The others keep their proportions.
+    """
+    if len(weights) == 1:
+        return []
+    weights = np.array(weights)
+    varied = {}  # in order, each once
+    for part in range(len(weights)):
+        others = weights.copy()
+        others[part] = 0
+        if not others.any():
+            others[:] = 1
+            others[part] = 0
+        others /= others.sum()
+        for step in range(N_STEPS + 1):
+            share = step / N_STEPS
+            row = (1 - share) * others
+            row[part] = share
+            varied[tuple(row.round(6).tolist())] = None
+    return list(varied)
 
 
 @torch.inference_mode()
-def _validate(parts, grid, fold_in, held_out):
-    """Compute the validation NDCG@100 of each row of weights in the grid."""
+def _validate(parts, rows, fold_in, held_out):
+    """Compute the validation NDCG@100 of each row of weights."""
     X = InteractionTensors(fold_in, torch.device("cpu"))
-    sums, n_users = np.zeros(len(grid)), 0
+    sums, n_users = np.zeros(len(rows)), 0
     for users, batch in X.batches(block_users(X.shape[1])):
         of_parts = torch.stack([part.all(batch) for part in parts])
         relevant = held_out[users.numpy()]
-        for place, weights in enumerate(grid):
+        for place, weights in enumerate(rows):
             scores = torch.tensordot(
                 torch.tensor(weights, dtype=torch.float32), of_parts, 1
             )

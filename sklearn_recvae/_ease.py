@@ -1,28 +1,21 @@
 """EASE, the closed-form linear model that every other recommender has to beat."""
 
-import numpy as np
-import torch
+from numbers import Real
+
 from sklearn.base import BaseEstimator
 
 from sklearn_recvae._base import unchanged_on_error
-from sklearn_recvae._hardware import available_memory
+from sklearn_recvae._gram import GramMatrix, check_memory
 from sklearn_recvae._interactions import check_interactions
 from sklearn_recvae._item_item import ItemItemMixin
 from sklearn_recvae._sklearn import (
     CallbackSupportMixin,
+    Interval,
     _fit_context,
     with_callbacks,
 )
 from sklearn_recvae._training.callbacks import FitHooks
 from sklearn_recvae._validation import POSITIVE
-
-# Memory for what is computed of a few rows at a time, in bytes.
-BLOCK_BYTES = 64 * 2**20
-# Rows in one step of the inversion: the fewer, the less is computed twice; the more,
-# the fewer passes over the matrix.
-N_PIVOTS = 256
-# Two to this power and its inverse are float64 numbers.
-MAX_EXPONENT = 1000
 
 
 class EASERecommender(ItemItemMixin, CallbackSupportMixin, BaseEstimator):
@@ -32,6 +25,10 @@ class EASERecommender(ItemItemMixin, CallbackSupportMixin, BaseEstimator):
     diagonal that minimises ``||X - X B||^2 + regularization ||B||^2``, which takes one
     inverse of an (n_items, n_items) matrix and nothing iterative. On data with strong
     relations between single items it is hard to beat; compare any other model with it.
+
+    With a `noise_rate` it is EDLAE [2]_: each item is predicted from rows of which
+    that share of the entries is dropped, in the mean over all ways to drop them. Rare
+    items are then penalised less than popular ones.
 
     Time grows with the cube of the number of items and memory with its square: `fit`
     needs 12 bytes for each pair of items, 4.9 GB for 20,108 items.
@@ -43,6 +40,10 @@ class EASERecommender(ItemItemMixin, CallbackSupportMixin, BaseEstimator):
     regularization : float, default=500.0
         Weight of the squared norm of B, in the range `(0, inf)`; lambda in [1]_. Good
         values are between 100 and 1000 for most data, larger where users are many.
+    noise_rate : float, default=0.0
+        Probability in [0, 1) with which an interaction is dropped from what the model
+        sees in training; p in [2]_. It adds p / (1 - p) times the sum of squares of an
+        item's column to its regularization. 0 is EASE.
 
     Attributes
     ----------
@@ -56,12 +57,15 @@ class EASERecommender(ItemItemMixin, CallbackSupportMixin, BaseEstimator):
 
     See Also
     --------
+    EASERecommenderCV : The same, with parameters that are chosen by validation.
     RecVAERecommender : A nonlinear model whose memory grows linearly with the items.
 
     References
     ----------
     .. [1] H. Steck (2019). Embarrassingly Shallow Autoencoders for Sparse Data. WWW
        2019, equation 8. https://doi.org/10.1145/3308558.3313710
+    .. [2] H. Steck (2020). Autoencoders that don't Overfit towards the Identity.
+       NeurIPS 2020.
 
     Examples
     --------
@@ -75,10 +79,12 @@ class EASERecommender(ItemItemMixin, CallbackSupportMixin, BaseEstimator):
 
     _parameter_constraints: dict = {  # noqa: RUF012 - as in scikit-learn
         "regularization": [POSITIVE],
+        "noise_rate": [Interval(Real, 0, 1, closed="left")],
     }
 
-    def __init__(self, regularization=500.0):
+    def __init__(self, regularization=500.0, *, noise_rate=0.0):
         self.regularization = regularization
+        self.noise_rate = noise_rate
 
     @unchanged_on_error  # outermost: callbacks are torn down before it acts
     @with_callbacks
@@ -111,108 +117,11 @@ class EASERecommender(ItemItemMixin, CallbackSupportMixin, BaseEstimator):
         X = check_interactions(self, X, reset=True)
         self._check_before_fit(X)
         hooks = FitHooks(self, X, y)
-        self.coef_ = _item_weights(X, self.regularization)
+        gram = GramMatrix(X)
+        self.coef_ = gram.item_weights(self.regularization, self.noise_rate)
         hooks.end_fit()
         return self
 
     def _check_before_fit(self, X):
         super()._check_before_fit(X)
-        _check_memory(X.shape[1])
-
-
-def _check_memory(n_items):
-    """Raise a MemoryError, with the figures, unless the matrices will fit."""
-    needed = 12 * n_items**2 + 4 * BLOCK_BYTES
-    free = available_memory()
-    if free is not None and needed > free:
-        raise MemoryError(
-            f"EASE needs {needed / 1e9:.1f} GB for the pairs of {n_items} items, but "
-            f"{free / 1e9:.1f} GB are free. Leave out rare items, or use "
-            "RecVAERecommender, whose memory grows linearly with the items."
-        )
-
-
-def _item_weights(X, regularization):
-    """Solve for B, a few rows at a time beside two matrices over pairs of items."""
-    inverse = _inverse_gram(X, regularization)  # its lower half is filled
-    n_items = len(inverse)
-    diagonal = inverse.diagonal().copy()
-    # Powers of two bring each column into the range of float32, and round nothing.
-    _, exponents = np.frexp(diagonal)
-    scales = np.ldexp(1.0, -exponents.clip(-MAX_EXPONENT, MAX_EXPONENT))
-    diagonal *= scales
-    weights = np.empty((n_items, n_items), dtype=np.float32)
-    for begin, end in _row_blocks(n_items):
-        # A few rows of the symmetric matrix, from the lower half alone.
-        rows = weights[begin:end]
-        square = np.tril(inverse[begin:end, begin:end])
-        square += np.tril(square, -1).T
-        with np.errstate(over="ignore", invalid="ignore"):
-            np.multiply(inverse[begin:end, :begin], scales[:begin], out=rows[:, :begin])
-            np.multiply(square, scales[begin:end], out=rows[:, begin:end])
-            np.multiply(inverse[end:, begin:end].T, scales[end:], out=rows[:, end:])
-            rows /= -diagonal
-        np.fill_diagonal(rows[:, begin:end], 0)
-        if not np.isfinite(rows).all():
-            raise ValueError(
-                "Some weights are too large for float32: the numbers in the columns of "
-                "X differ too much in scale. Scale the columns, or raise "
-                "regularization."
-            )
-    return weights
-
-
-def _inverse_gram(X, regularization):
-    """Invert X'X + regularization I, in place; only the lower half is meaningful."""
-    n_items = X.shape[1]
-    gram = np.empty((n_items, n_items), order="F")
-    X = X.astype(np.float64)
-    X_transposed = X.T.tocsr()
-    for begin, end in _row_blocks(n_items):
-        # Rows of a symmetric matrix are its columns.
-        gram[:, begin:end] = (X_transposed[begin:end] @ X).toarray().T
-    gram.flat[:: n_items + 1] += regularization
-    if not _invert(torch.from_numpy(gram)):
-        raise ValueError(
-            f"With regularization={regularization!r} the matrix to be inverted is "
-            "singular to working precision. Raise regularization."
-        )
-    return gram
-
-
-def _invert(matrix):
-    """Invert a positive definite matrix in place; return whether that is possible.
-
-    Only the lower half is read and meaningful afterwards. These are Gauss-Jordan steps
-    with blocks for pivots, which products of matrices do most of the work for. LAPACK's
-    own way, dpotrf and dpotri, ends the process by a segmentation fault for 24,000 rows
-    in the OpenBLAS of SciPy 1.17 with more than one thread.
-    """
-    blocks = list(_blocks(len(matrix), N_PIVOTS))
-    for begin, end in blocks:
-        # What is above the diagonal is to the left of it too.
-        column = torch.cat([matrix[begin:end, :begin].T, matrix[begin:, begin:end]])
-        square = column[begin:end].tril()  # (n_pivots, n_pivots)
-        factor, failed = torch.linalg.cholesky_ex(square)
-        if failed:
-            return False
-        inverse = torch.cholesky_inverse(factor)
-        scaled = column @ inverse  # (n_rows, n_pivots)
-        for first, last in blocks:
-            part = matrix[first:, first:last]
-            part.addmm_(column[first:], scaled[first:last].T, alpha=-1)
-        matrix[begin:end, :begin] = scaled[:begin].T
-        matrix[end:, begin:end] = scaled[end:]
-        matrix[begin:end, begin:end] = -inverse
-    matrix.neg_()
-    return True
-
-
-def _row_blocks(n_items):
-    """Yield begin and end of blocks of rows whose float64 numbers fit into memory."""
-    return _blocks(n_items, max(1, BLOCK_BYTES // (8 * n_items)))
-
-
-def _blocks(n_items, size):
-    for begin in range(0, n_items, size):
-        yield begin, min(begin + size, n_items)
+        check_memory(X.shape[1], pair_bytes=12)

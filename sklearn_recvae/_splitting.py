@@ -35,8 +35,9 @@ def hold_out_users(X, fraction, rng):
     n_val = max(1, round(fraction * n_users))
     if n_val >= n_users:
         raise ValueError(
-            f"Validation holds out {n_val} of {n_users} users, which leaves none to "
-            "train on. Pass more users, or X_val, or do without validation."
+            f"Validation holds out {n_val} of {n_users} users (n_samples={n_users}), "
+            "which leaves none to train on. Pass more users, or X_val, or do without "
+            "validation."
         )
     order = rng.permutation(n_users)
     return X[np.sort(order[n_val:])], X[np.sort(order[:n_val])]

@@ -101,8 +101,9 @@ def check_validation(X_val, y_val):
     fold_in, held_out = split_or_check_held_out(X_val, y_val)
     if held_out.nnz == 0:
         raise ValueError(
-            f"None of the {X_val.shape[0]} validation users can be evaluated, expected "
-            "at least one with two interactions, one to fold in and one to hold out. "
+            f"None of the {X_val.shape[0]} validation users can be evaluated "
+            f"(n_features={X_val.shape[1]}), expected at least one with two "
+            "interactions, one to fold in and one to hold out. "
             "Pass other validation users, or raise validation_fraction."
         )
     return fold_in, held_out

@@ -1,6 +1,5 @@
 """Blends of recommenders, by a plain computation on what the parts predict."""
 
-import itertools
 from functools import partial
 from unittest import mock
 
@@ -192,24 +191,40 @@ def test_interrupted_fit_leaves_the_blend_as_it_was(fitted, monkeypatch):
     assert model.__dict__ == before
 
 
-@pytest.mark.parametrize("n_parts", [1, 2, 3, 4])
-def test_simplex(n_parts):
-    tenths = itertools.product(range(11), repeat=n_parts)
-    expected = [[n / 10 for n in each] for each in tenths if sum(each) == 10]
-    np.testing.assert_array_equal(blend._simplex(n_parts), expected)
+def search(n_parts, score):
+    asked = []
+
+    def evaluate(rows):
+        np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-5)
+        assert (rows >= 0).all()
+        asked.extend(map(tuple, rows.round(6).tolist()))
+        return np.array([score(row) for row in rows])
+
+    weights, best = blend._learn_weights(n_parts, evaluate)
+    assert weights.sum() == pytest.approx(1)
+    assert len(set(asked)) == len(asked)  # none twice
+    return weights, best, len(asked)
 
 
-def test_weights_are_learned_for_up_to_seven_parts(monkeypatch):
-    assert blend._simplex(7).shape == (8008, 7)
-    fits = []
-    monkeypatch.setattr(EASERecommender, "fit", lambda *args: fits.append(args))
-    many = [(f"ease{number}", EASERecommender()) for number in range(8)]
-    with pytest.raises(ValueError, match="19448 weightings of 8 parts, expected at mo"):
-        BlendedRecommender(many, weights="auto").fit(X)
-    many = [(f"ease{number}", EASERecommender()) for number in range(1000)]
-    with pytest.raises(ValueError, match="Pass fewer parts, or numbers as weights"):
-        BlendedRecommender(many, weights="auto").fit(X)
-    assert not fits
+@given(st.lists(st.floats(0, 1), min_size=11, max_size=11))
+def test_weights_of_two_parts_are_the_best_of_all_tenths(scores):
+    weights, best, n_asked = search(2, lambda row: scores[round(10 * row[0])])
+    assert n_asked == 11
+    assert best == max(scores) == scores[round(10 * weights[0])]
+
+
+@given(st.integers(1, 10), st.integers(0, 1000))
+def test_weights_of_ten_parts_are_near_the_best(n_parts, seed):
+    best = np.random.default_rng(seed).dirichlet(np.full(n_parts, 0.5))
+    weights, score, n_asked = search(n_parts, lambda row: -((row - best) ** 2).sum())
+    assert score == pytest.approx(-((weights - best) ** 2).sum(), abs=1e-5)
+    assert np.abs(weights - best).max() <= 0.1
+    assert n_asked < 5000
+
+
+def test_one_part_has_all_the_weight():
+    weights, best, n_asked = search(1, lambda row: 0.25)
+    assert (weights.tolist(), best, n_asked) == ([1], 0.25, 1)
 
 
 def standardize_slowly(scores, entries):
@@ -352,7 +367,7 @@ def test_blend_of_blends(tmp_path):
 def test_all_parts_are_checked_before_the_first_is_fitted(
     part, error, message, monkeypatch
 ):
-    monkeypatch.setattr("sklearn_recvae._ease.available_memory", lambda: 1e6)
+    monkeypatch.setattr("sklearn_recvae._gram.available_memory", lambda: 1e6)
     fits = []
     monkeypatch.setattr(RecVAERecommender, "fit", lambda *args, **kw: fits.append(args))
     model = BlendedRecommender([("recvae", recvae()), ("other", part)])

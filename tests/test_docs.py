@@ -11,7 +11,9 @@ import sklearn_recvae
 from sklearn_recvae import (
     BlendedRecommender,
     EASERecommender,
+    EASERecommenderCV,
     MultVAERecommender,
+    PopularityRecommender,
     RecVAERecommender,
 )
 
@@ -45,6 +47,8 @@ def api_pages():
         (RecVAERecommender, OF_ALL_RECOMMENDERS | OF_LATENT_ONES),
         (MultVAERecommender, OF_ALL_RECOMMENDERS | OF_LATENT_ONES),
         (EASERecommender, OF_ALL_RECOMMENDERS | {"similar_items"}),
+        (EASERecommenderCV, OF_ALL_RECOMMENDERS | {"similar_items"}),
+        (PopularityRecommender, OF_ALL_RECOMMENDERS),
         (BlendedRecommender, OF_ALL_RECOMMENDERS),
     ],
 )

@@ -30,7 +30,7 @@ MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(sklearn_recvae.__path__, "sklearn_recvae.")
 )
-ESTIMATORS = ("_recvae", "_multvae", "_ease", "_blend")
+ESTIMATORS = ("_recvae", "_multvae", "_ease", "_ease_cv", "_popularity", "_blend")
 
 
 def is_user_facing(name):
@@ -43,6 +43,8 @@ def is_user_facing(name):
 WITH_EXAMPLE = [
     "sklearn_recvae.RecVAERecommender",
     "sklearn_recvae.MultVAERecommender",
+    "sklearn_recvae.EASERecommenderCV",
+    "sklearn_recvae.PopularityRecommender",
     "sklearn_recvae.datasets.load_movielens",
     "sklearn_recvae.datasets.fetch_movielens",
     "sklearn_recvae.datasets.load_netflix",
@@ -105,7 +107,9 @@ def test_the_package_says_what_it_is():
     assert sklearn_recvae.__all__ == [
         "BlendedRecommender",
         "EASERecommender",
+        "EASERecommenderCV",
         "MultVAERecommender",
+        "PopularityRecommender",
         "RecVAERecommender",
         "load",
     ]

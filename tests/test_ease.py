@@ -1,15 +1,16 @@
 """EASE by ridge regressions, and on numbers of any scale."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
 from sklearn.linear_model import Ridge
 
-from sklearn_recvae import EASERecommender
-from sklearn_recvae import _ease as ease
+from sklearn_recvae import EASERecommender, PopularityRecommender
+from sklearn_recvae import _gram as gram
 from sklearn_recvae._hardware import available_memory
-from sklearn_recvae.metrics import ndcg_at_k, rank_scores
 
 
 @pytest.fixture(scope="module")
@@ -48,26 +49,26 @@ def test_weights_are_the_ridge_regressions_of_each_item_on_the_others(X, model):
 
 @pytest.mark.parametrize("n_rows", [1, 4, 22])
 def test_weights_do_not_depend_on_the_size_of_blocks(X, model, n_rows, monkeypatch):
-    monkeypatch.setattr(ease, "BLOCK_BYTES", 8 * X.shape[1] * n_rows)
+    monkeypatch.setattr(gram, "BLOCK_BYTES", 8 * X.shape[1] * n_rows)
     blocked = EASERecommender(regularization=7).fit(X)
     np.testing.assert_array_equal(blocked.coef_, model.coef_)
 
 
 @pytest.mark.parametrize("n_pivots", [1, 5, 22, 23, 40])
 def test_inverse_by_steps_of_any_size(n_pivots, monkeypatch):
-    monkeypatch.setattr(ease, "N_PIVOTS", n_pivots)
+    monkeypatch.setattr(gram, "N_PIVOTS", n_pivots)
     root = np.random.default_rng(0).normal(size=(23, 30))
     matrix = root @ root.T
     inverse = torch.from_numpy(np.asfortranarray(matrix))
     inverse += torch.triu(torch.full_like(inverse, torch.nan), 1)  # is not read
-    assert ease._invert(inverse)
+    assert gram._invert(inverse)
     expected = np.tril(np.linalg.inv(matrix))
     np.testing.assert_allclose(inverse.tril(), expected, rtol=1e-9, atol=1e-12)
     # Its last row is the sum of two others.
     matrix[-1] = matrix[0] + matrix[1]
     matrix[:, -1] = matrix[:, 0] + matrix[:, 1]
     matrix[-1, -1] = matrix[-1, 0] + matrix[-1, 1] - 1e-9
-    assert not ease._invert(torch.from_numpy(matrix))
+    assert not gram._invert(torch.from_numpy(matrix))
 
 
 @pytest.mark.parametrize("exponent", [-126, -80, 63, 124])
@@ -103,6 +104,36 @@ def test_weights_that_are_no_float32_numbers_are_refused():
         EASERecommender(1e-66).fit(X)
 
 
+@pytest.mark.parametrize("noise_rate", [0.3, 0.9])
+def test_noise_is_the_mean_over_all_ways_to_drop_entries(noise_rate):
+    # The rows once for each way to drop entries, as often as it is likely; what is left
+    # is divided by what is likely to be left.
+    rng = np.random.default_rng(0)
+    X = (rng.random((12, 4)) < 0.6) * rng.choice([1, 0.5, 3], size=(12, 4))
+    ways = np.array(list(itertools.product([0, 1], repeat=4)))
+    chances = (1 - noise_rate) ** ways.sum(1) * noise_rate ** (4 - ways.sum(1))
+    inputs = np.concatenate([X * way / (1 - noise_rate) for way in ways])
+    model = EASERecommender(regularization=2, noise_rate=noise_rate).fit(X)
+    for item in range(4):
+        others = np.delete(np.arange(4), item)
+        ridge = Ridge(alpha=2, fit_intercept=False, solver="cholesky")
+        ridge.fit(inputs[:, others], np.tile(X[:, item], 16), np.repeat(chances, 12))
+        np.testing.assert_allclose(
+            model.coef_[others, item], ridge.coef_, rtol=1e-5, atol=1e-7
+        )
+
+
+@pytest.mark.parametrize("n_pivots", [4, 256])
+def test_a_gram_matrix_is_solved_again_and_again(X, n_pivots, monkeypatch):
+    monkeypatch.setattr(gram, "N_PIVOTS", n_pivots)
+    matrix = gram.GramMatrix(X)
+    out = np.empty((23, 23), dtype=np.float32)
+    for pair in [(7, 0), (1, 0.5), (7, 0)]:
+        expected = gram.GramMatrix(X).item_weights(*pair)
+        assert matrix.item_weights(*pair, out=out) is out
+        np.testing.assert_array_equal(out, expected)
+
+
 def test_predict_is_the_row_times_the_weights(X, model):
     scores = model.predict(X)
     assert scores.dtype == np.float32
@@ -124,7 +155,7 @@ def test_similar_items_are_those_of_the_largest_weights(model):
 def test_what_does_not_fit_into_memory_is_refused_with_the_figures(
     X, model, monkeypatch
 ):
-    monkeypatch.setattr(ease, "available_memory", lambda: 5e8)
+    monkeypatch.setattr(gram, "available_memory", lambda: 5e8)
     wide = sp.csr_array(([1.0], ([0], [0])), shape=(1, 20_108))
     refused = EASERecommender(regularization=7).fit(X)
     with pytest.raises(
@@ -134,7 +165,7 @@ def test_what_does_not_fit_into_memory_is_refused_with_the_figures(
     # As it was before.
     assert refused.n_features_in_ == 23
     np.testing.assert_array_equal(refused.coef_, model.coef_)
-    monkeypatch.setattr(ease, "available_memory", lambda: None)  # nothing is known
+    monkeypatch.setattr(gram, "available_memory", lambda: None)  # nothing is known
     refused.fit(X)
 
 
@@ -145,6 +176,9 @@ def test_available_memory_is_what_a_machine_may_have():
 def test_errors(X):
     with pytest.raises(ValueError, match="'regularization' parameter of EASER"):
         EASERecommender(regularization=0).fit(X)
+    for noise_rate in (-0.1, 1, np.nan):
+        with pytest.raises(ValueError, match=r"'noise_rate' .* in the range \[0.0, 1"):
+            EASERecommender(noise_rate=noise_rate).fit(X)
     with pytest.raises(ValueError, match=r"X of shape \(3, 4\) has no interactions"):
         EASERecommender().fit(np.zeros((3, 4)))
     with pytest.raises(ValueError, match=r"regularization=1e-300 .* Raise regulari"):
@@ -162,6 +196,7 @@ def test_numbers_of_ml_1m(data_dir):
     fold_in, held_out = split["test_fold_in"], split["test_held_out"]
     model = EASERecommender(regularization=400).fit(split["train"])
     assert model.score(fold_in, held_out) == pytest.approx(0.4280, abs=5e-4)
-    popularity = np.tile(split["train"].sum(axis=0), (fold_in.shape[0], 1))
-    ranked = rank_scores(popularity, fold_in, 100)
-    assert ndcg_at_k(held_out, ranked, 100) == pytest.approx(0.2190, abs=5e-4)
+    noised = EASERecommender(regularization=200, noise_rate=0.5).fit(split["train"])
+    assert noised.score(fold_in, held_out) == pytest.approx(0.4337, abs=5e-4)
+    popularity = PopularityRecommender().fit(split["train"])
+    assert popularity.score(fold_in, held_out) == pytest.approx(0.2190, abs=5e-4)

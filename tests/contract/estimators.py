@@ -6,7 +6,9 @@ from sklearn.base import BaseEstimator
 from sklearn_recvae import (
     BlendedRecommender,
     EASERecommender,
+    EASERecommenderCV,
     MultVAERecommender,
+    PopularityRecommender,
     RecVAERecommender,
 )
 from sklearn_recvae._base import unchanged_on_error
@@ -69,6 +71,14 @@ def ease(n_iter=1):
     return EASERecommender(regularization=5)
 
 
+def ease_cv(n_iter=1):
+    return EASERecommenderCV((5, 50), noise_rates=(0, 0.5), random_state=0)
+
+
+def popularity(n_iter=1):
+    return PopularityRecommender()
+
+
 def blend(n_iter=1):
     return BlendedRecommender([("recvae", recvae(n_iter)), ("ease", ease())])
 
@@ -79,6 +89,8 @@ ESTIMATORS = {
     "Mult-VAE": multvae,
     "Mult-DAE": multdae,
     "EASE": ease,
+    "EASE, chosen": ease_cv,
+    "popularity": popularity,
     "Blend": blend,
     "cosine": lambda n_iter=1: CosineRecommender(),
 }

@@ -15,6 +15,7 @@ from contract import (
     N_USERS,
     X,
     assert_ranks,
+    fit_if_possible,
     is_held_out,
     methods_of,
     needs_users_of_x,
@@ -229,7 +230,9 @@ def check_no_interactions_at_all(make):
 
 def check_one_user_and_one_item(make):
     for shape in [(1, 5), (5, 1), (1, 1), (2, 2)]:
-        model = make().fit(np.ones(shape))
+        model = fit_if_possible(make, np.ones(shape))
+        if model is None:
+            continue
         rows = np.eye(2, shape[1])
         scores = model.predict(rows)
         assert scores.shape == rows.shape

@@ -5,7 +5,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
@@ -22,8 +22,9 @@ from contract import (
     X,
     assert_ranks,
     assert_same,
+    fit_if_possible,
 )
-from sklearn_recvae import _explaining, _inference, _ranking
+from sklearn_recvae import PopularityRecommender, _explaining, _inference, _ranking
 from sklearn_recvae.metrics import ndcg_at_k
 from sklearn_recvae.model_selection import holdout_interactions
 
@@ -74,7 +75,8 @@ def check_lists_of_any_matrix(make):
     @settings(max_examples=10, deadline=None)
     @given(dense=matrices, k=st.integers(1, 9))
     def holds(dense, k):
-        model = make().fit(sp.csr_array(dense))
+        model = fit_if_possible(make, sp.csr_array(dense))
+        assume(model is not None)
         assert_array_equal(clone(model).fit(dense).predict(dense), model.predict(dense))
         lists = model.recommend(sp.csr_array(dense), k)
         assert_ranks(lists, model.predict(dense), dense == 0)
@@ -352,6 +354,8 @@ def check_where_there_is_nothing_to_explain(make):
 
 
 def check_checkerboard(make):
+    if isinstance(make(), PopularityRecommender):
+        pytest.skip("everyone has the same list")
     n = 16
     same_colour = np.add.outer(np.arange(n), np.arange(n)) % 2 == 0
     board = same_colour - np.eye(n)
