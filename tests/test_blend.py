@@ -18,8 +18,12 @@ from sklearn.utils import estimator_html_repr
 
 import sklearn_recvae
 from common import recommender
-from sklearn_recvae import BlendedRecommender, EASERecommender, RecVAERecommender
-from sklearn_recvae import _blend as blend
+from sklearn_recvae import (
+    BlendedRecommender,
+    EASERecommender,
+    RecVAERecommender,
+    _blending,
+)
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.metrics import ndcg_at_k, rank_scores
 from sklearn_recvae.model_selection import holdout_interactions
@@ -200,7 +204,7 @@ def search(n_parts, score):
         asked.extend(map(tuple, rows.round(6).tolist()))
         return np.array([score(row) for row in rows])
 
-    weights, best = blend._learn_weights(n_parts, evaluate)
+    weights, best = _blending.search_weights(n_parts, evaluate)
     assert weights.sum() == pytest.approx(1)
     assert len(set(asked)) == len(asked)  # none twice
     return weights, best, len(asked)
@@ -257,8 +261,8 @@ def test_standardized_scores_of_any_number_of_items_left(
     entries = rng.random(scores.shape).argsort(axis=1) >= n_others[:, None]
     got = torch.from_numpy(scores.copy())
     rows, items = torch.from_numpy(entries).nonzero().T
-    with mock.patch.object(blend, "CHUNK_SCORES", chunk):
-        blend.standardize(got, rows, items)
+    with mock.patch.object(_blending, "CHUNK_SCORES", chunk):
+        _blending.standardize(got, rows, items)
     expected = standardize_slowly(scores, entries)
     # Where nothing but one item is left, the others may be far from it.
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
