@@ -4,6 +4,7 @@ import functools
 import reprlib
 from math import isclose
 from numbers import Integral, Real
+from time import monotonic
 from types import NoneType
 
 import numpy as np
@@ -29,6 +30,7 @@ from sklearn_recvae._blending import (
 from sklearn_recvae._files import check_fields
 from sklearn_recvae._hardware import ThreadShare
 from sklearn_recvae._interactions import check_columns, check_interactions
+from sklearn_recvae._recipe import default_parts
 from sklearn_recvae._saving import put_together, take_apart
 from sklearn_recvae._sklearn import (
     CallbackSupportMixin,
@@ -41,6 +43,7 @@ from sklearn_recvae._sklearn import (
 from sklearn_recvae._splitting import hold_out_users
 from sklearn_recvae._training.callbacks import FitHooks
 from sklearn_recvae._validation import (
+    NON_NEGATIVE,
     check_has_interactions,
     check_validation,
     scale_weights,
@@ -61,11 +64,14 @@ class BlendedRecommender(
 
     Parameters
     ----------
-    estimators : list of (str, recommender) tuples
+    estimators : list of (str, recommender) tuples or None, default=None
         Names and recommenders of this package: the parts. The recommenders are cloned,
         and their parameters are set as ``name__parameter``. One that is fitted already
-        is taken as it is inside of a :class:`~sklearn.frozen.FrozenEstimator`.
-    weights : array-like of shape (n_parts,), "auto" or None, default=None
+        is taken as it is inside of a :class:`~sklearn.frozen.FrozenEstimator`. None
+        takes what is best on most data: "recvae", a :class:`RecVAERecommender` with
+        averaged weights and ImplicitSLIM, and "linear", an
+        :class:`EASERecommenderCV` where its matrices fit into the memory that is free.
+    weights : array-like of shape (n_parts,), "auto" or None, default="auto"
         Non-negative weights of the parts; they are divided by their sum. None weights
         all alike. "auto" searches the best by the NDCG@100 of held-out users: `X_val`
         in :meth:`fit`, or `validation_fraction` of the users, on whom no part is then
@@ -74,13 +80,21 @@ class BlendedRecommender(
     validation_fraction : float, default=0.1
         Share of users to hold out in (0, 1). Used if ``weights="auto"`` and there is
         no `X_val`.
+    max_seconds : float or None, default=None
+        Seconds of a :meth:`fit` after which no part begins another iteration. Only
+        parts that have the parameter `max_seconds` themselves keep to it, and each has
+        one iteration in any case. None sets no limit.
     n_jobs : int, default=None
         Number of parts to fit at a time. None means 1 unless in a
         :obj:`joblib.parallel_config` context, -1 as many as there are processors. Each
         part has a thread of this process, and they share its number of threads for
         computing; a context may name another backend instead, such as "loky".
     random_state : int, RandomState instance or None, default=None
-        Chooses the users to hold out. Each part has a `random_state` of its own.
+        Chooses the users to hold out. Each part in `estimators` has a `random_state`
+        of its own; those of ``estimators=None`` are seeded by this one.
+    verbose : int, default=0
+        Whether to print the time of each part, the weights, and with
+        ``estimators=None`` why the linear part was chosen.
 
     Attributes
     ----------
@@ -123,34 +137,47 @@ class BlendedRecommender(
     ...     [
     ...         ("recvae", RecVAERecommender(16, max_iter=2, random_state=0)),
     ...         ("ease", EASERecommender(regularization=100)),
-    ...     ]
+    ...     ],
+    ...     random_state=0,
     ... ).fit(X[:150])
+    >>> model.recommend(X[150:], k=3).shape
+    (50, 3)
+
+    Without arguments:
+
+    >>> model = BlendedRecommender(max_seconds=1, random_state=0).fit(X[:150])
     >>> model.recommend(X[150:], k=3).shape
     (50, 3)
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012 - as in scikit-learn
-        "estimators": [list, tuple],
+        "estimators": [list, tuple, None],
         "weights": ["array-like", StrOptions({"auto"}), None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "max_seconds": [NON_NEGATIVE, None],
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
+        "verbose": ["verbose"],
     }
 
     def __init__(
         self,
-        estimators,
+        estimators=None,
         *,
-        weights=None,
+        weights="auto",
         validation_fraction=0.1,
+        max_seconds=None,
         n_jobs=None,
         random_state=None,
+        verbose=0,
     ):
         self.estimators = estimators
         self.weights = weights
         self.validation_fraction = validation_fraction
+        self.max_seconds = max_seconds
         self.n_jobs = n_jobs
         self.random_state = random_state
+        self.verbose = verbose
 
     @unchanged_on_error  # outermost: callbacks are torn down before it acts
     @with_callbacks
@@ -188,23 +215,27 @@ default=None
             If a part needs more memory than is free. All parts are checked before the
             first is fitted.
         """
-        names, parts = self._check_parts()
-        weights = self._check_weights(len(parts))
+        began = monotonic()
         X = check_interactions(self, X, reset=True)
         check_columns(self, X_val, {"y_val": y_val})
+        self._check_before_fit(X)
+        rng = check_random_state(self.random_state)
         if X_val is not None:
             X_val = check_interactions(self, X_val, reset=False)
-        elif weights is None and y_val is None:
-            rng = check_random_state(self.random_state)
+        elif isinstance(self.weights, str) and y_val is None:
             X, X_val = hold_out_users(X, self.validation_fraction, rng)
         fold_in, held_out = check_validation(X_val, y_val)
-        self._check_before_fit(X)
+        parts = self.estimators
+        if parts is None:
+            parts, reason = default_parts(X.shape[1], int(rng.randint(2**31 - 1)))
+            self._tell(f"linear part: {reason}")
         hooks = FitHooks(self, X, y, len(parts))
-        self._set_parts(names, self._fit_parts(hooks, X, fold_in, held_out))
-        self.weights_, self.best_score_ = weights, None
-        if weights is None:
+        self._fit_parts(parts, hooks, X, fold_in, held_out, began)
+        self.weights_, self.best_score_ = self._check_weights(len(parts)), None
+        if self.weights_ is None:
             scores = self._snapshot()._scores_of_parts()
             self.weights_, self.best_score_ = learn_weights(scores, fold_in, held_out)
+        self._tell(self._describe_result())
         hooks.end_fit()
         return self
 
@@ -226,31 +257,48 @@ default=None
         """
         return self._score_all_items(X)
 
-    def _fit_parts(self, hooks, X, fold_in, held_out):
-        """Return the fitted parts; those that are fitted already as they are."""
+    def _fit_parts(self, parts, hooks, X, fold_in, held_out, began):
+        """Fit the parts; those that are fitted already stay as they are."""
+        names, parts = zip(*parts, strict=True)
         models = [
-            None if isinstance(part, FrozenEstimator) else clone(part)
-            for _, part in self.estimators
+            None if isinstance(part, FrozenEstimator) else clone(part) for part in parts
         ]
         n_to_fit = sum(model is not None for model in models)
         n_at_a_time = max(1, min(effective_n_jobs(self.n_jobs), n_to_fit))
         share = ThreadShare(n_at_a_time)
+        end = None if self.max_seconds is None else began + self.max_seconds
         # Threads, for torch computes without the interpreter's lock.
         fitted = Parallel(n_jobs=n_at_a_time, prefer="threads")(
             [
-                delayed(_fit_part)(hooks.part(name), model, X, fold_in, held_out, share)
-                for (name, _), model in zip(self.estimators, models, strict=True)
+                delayed(_fit_part)(
+                    hooks.part(name), model, X, fold_in, held_out, share, end
+                )
+                for name, model in zip(names, models, strict=True)
             ]
         )
-        return [
-            _thawed(part) if model is None else model
-            for (_, part), model in zip(self.estimators, fitted, strict=True)
-        ]
+        models = []
+        for name, part, (model, seconds) in zip(names, parts, fitted, strict=True):
+            models.append(_thawed(part) if model is None else model)
+            if model is not None:
+                self._tell(f"{name}: {seconds:.1f} s")
+        self._set_parts(names, models)
+
+    def _tell(self, line):
+        if self.verbose:
+            print(f"[Blend] {line}")
+
+    def _describe_result(self):
+        pairs = zip(self._names, self.weights_, strict=True)
+        weights = ", ".join(f"{name} {weight:.2f}" for name, weight in pairs)
+        score = self.best_score_
+        return f"weights: {weights}" + (
+            "" if score is None else f"  NDCG@100 {score:.4f}"
+        )
 
     @property
     def named_estimators(self):
-        """Bunch of the parts, not fitted, by their names."""
-        return Bunch(**dict(self.estimators))
+        """Bunch of the parts in `estimators`, not fitted, by their names."""
+        return Bunch(**dict(self.estimators or []))
 
     @property
     def named_estimators_(self):
@@ -290,29 +338,31 @@ default=None
         return self
 
     def _check_parts(self):
-        """Return names and recommenders of the parts."""
+        """Raise a ValueError unless `estimators` are names and recommenders."""
         pairs = [isinstance(part, tuple) and len(part) == 2 for part in self.estimators]
         if not pairs or not all(pairs):
             raise ValueError(
                 f"Got estimators={self.estimators!r}, expected a list of tuples of a "
                 "name and a recommender, at least one."
             )
-        names, parts = zip(*self.estimators, strict=True)
-        self._validate_names(names)
+        self._validate_names([name for name, _ in self.estimators])
         for name, part in self.estimators:
             if not isinstance(_thawed(part), RecommenderMixin):
                 raise ValueError(
                     f"The part {name!r} is of type {type(part).__name__}, expected a "
                     "recommender of this package, such as EASERecommender()."
                 )
-        return names, parts
 
     def _check_before_fit(self, X):
-        _, parts = self._check_parts()
-        self._check_weights(len(parts))
         check_has_interactions(X)
+        if self.estimators is None:
+            parts, _ = default_parts(X.shape[1], seed=0)
+        else:
+            self._check_parts()
+            parts = self.estimators
+        self._check_weights(len(parts))
         feature_names = getattr(self, "feature_names_in_", None)
-        for name, part in self.estimators:
+        for name, part in parts:
             if isinstance(part, FrozenEstimator):
                 _check_fitted_part(name, _thawed(part), X.shape[1], feature_names)
             else:
@@ -338,12 +388,14 @@ default=None
         return weights / weights.sum()
 
     def _get_fitted(self):
-        names, parameters = self._check_parts()
-        self._check_same_parts(names, parameters)
+        self._check_same_parts()
         attributes = {
             "weights_": self.weights_.tolist(),
             "best_score_": self.best_score_,
-            "frozen": [isinstance(part, FrozenEstimator) for part in parameters],
+            "names": self._names,
+            "frozen": [
+                isinstance(part, FrozenEstimator) for _, part in self.estimators or ()
+            ],
             "parts": [],
         }
         arrays = {}
@@ -359,12 +411,11 @@ default=None
             {
                 "weights_": (list,),
                 "best_score_": (float, NoneType),
+                "names": (list,),
                 "frozen": (list,),
                 "parts": (list,),
             },
         )
-        names, parameters = self._check_parts()
-        frozen = attributes["frozen"]
         numbers = [str(number) for number in range(len(attributes["parts"]))]
         of_parts = {number: {} for number in numbers}
         for name, array in arrays.items():
@@ -374,27 +425,36 @@ default=None
             put_together(part, of_parts[number])
             for number, part in zip(numbers, attributes["parts"], strict=True)
         ]
-        self._set_parts(names, parts)
-        self._check_same_parts(names, parameters)
+        self._set_parts(_check_names(attributes["names"], len(parts)), parts)
+        self._check_same_parts()
         self._check_catalogue()
-        if len(frozen) != len(parts) or any(type(each) is not bool for each in frozen):
-            raise ValueError(
-                f"frozen is {reprlib.repr(frozen)}, expected a bool for each part"
-            )
-        self.estimators = [
-            (name, FrozenEstimator(part) if is_frozen else parameter)
-            for name, part, is_frozen, parameter in zip(
-                names, parts, frozen, parameters, strict=True
-            )
-        ]
+        self._freeze(attributes["frozen"])
         self.weights_ = _check_fitted_weights(attributes["weights_"], len(parts))
         self.best_score_ = attributes["best_score_"]
 
-    def _check_same_parts(self, names, parameters):
+    def _freeze(self, frozen):
+        """Put fitted parts from a file where frozen ones were given."""
+        given = self.estimators or []
+        if len(frozen) != len(given) or any(type(each) is not bool for each in frozen):
+            raise ValueError(
+                f"frozen is {reprlib.repr(frozen)}, expected a bool for each part"
+            )
+        if given:
+            self.estimators = [
+                (name, FrozenEstimator(part) if is_frozen else parameter)
+                for (name, parameter), part, is_frozen in zip(
+                    given, self.estimators_, frozen, strict=True
+                )
+            ]
+
+    def _check_same_parts(self):
         """Raise a ValueError unless these are the parts that were fitted."""
-        given = list(zip(names, map(_class_of, parameters), strict=True))
-        names = self.named_estimators_
-        fitted = list(zip(names, map(_class_of, self.estimators_), strict=True))
+        if self.estimators is None:
+            return
+        self._check_parts()
+        given = [(name, _class_of(part)) for name, part in self.estimators]
+        pairs = zip(self._names, self.estimators_, strict=True)
+        fitted = [(name, _class_of(part)) for name, part in pairs]
         if given != fitted:
             raise ValueError(
                 f"The parts in estimators are {given}, but those that were fitted are "
@@ -412,7 +472,7 @@ default=None
 
     def _sk_visual_block_(self):
         # The parts stand beside each other in a diagram, as in scikit-learn's union.
-        return FeatureUnion(self.estimators)._sk_visual_block_()
+        return FeatureUnion(self.estimators or [])._sk_visual_block_()
 
     def _snapshot(self):
         blend = super()._snapshot()
@@ -469,19 +529,37 @@ def _check_fitted_weights(weights, n_parts):
     return weights
 
 
-def _fit_part(hooks, model, X, fold_in, held_out, share):
-    """Fit a part, which is None if it is fitted already, and return it.
+def _check_names(names, n_parts):
+    """Return names of parts from a file."""
+    if (
+        len(set(map(str, names))) != n_parts
+        or len(names) != n_parts
+        or any(type(name) is not str for name in names)
+    ):
+        raise ValueError(f"names is {reprlib.repr(names)}, expected {n_parts} str")
+    return names
 
-    It gets the validation users if its `fit` takes them.
+
+def _fit_part(hooks, model, X, fold_in, held_out, share, end):
+    """Fit a part, which is None if it is fitted already; return it and the seconds.
+
+    It gets the validation users if its `fit` takes them, and the seconds that are left
+    until the end, on the clock of `monotonic`, if it has such a limit.
     """
-    validation = {}
-    if fold_in is not None and model is not None and has_fit_parameter(model, "X_val"):
-        validation = {"X_val": fold_in, "y_val": held_out}
+    began, limit, validation = monotonic(), {}, {}
+    if model is not None:
+        if fold_in is not None and has_fit_parameter(model, "X_val"):
+            validation = {"X_val": fold_in, "y_val": held_out}
+        if end is not None and "max_seconds" in model.get_params():
+            limit = {"max_seconds": model.max_seconds}
+            own = np.inf if model.max_seconds is None else model.max_seconds
+            model.set_params(max_seconds=min(max(0.0, end - began), own))
     try:
         with hooks.fit_of(model):
             if model is not None:
                 share.call(functools.partial(model.fit, X, **validation))
+                model.set_params(**limit)
     except FitInterrupted as error:
         # That part could be used, but the blend, which lacks others, could not.
         raise KeyboardInterrupt from error
-    return model
+    return model, monotonic() - began

@@ -24,6 +24,8 @@ from sklearn_recvae._splitting import hold_out_users
 from sklearn_recvae._training.callbacks import FitHooks
 from sklearn_recvae._validation import check_validation
 
+# Bytes that fit needs for each pair of items.
+PAIR_BYTES = 16
 _CHOSEN = ("regularization_", "noise_rate_", "best_score_")
 
 
@@ -172,7 +174,7 @@ default=None
     def _check_before_fit(self, X):
         super()._check_before_fit(X)
         self._check_grid()
-        check_memory(X.shape[1], pair_bytes=16)
+        check_memory(X.shape[1], PAIR_BYTES)
 
     def _check_grid(self):
         """Return the regularizations and the noise rates as lists of float."""

@@ -14,6 +14,24 @@ N_PIVOTS = 256
 MAX_EXPONENT = 1000
 
 
+def memory_of_pairs(n_items, pair_bytes):
+    """Give the bytes that a fit takes.
+
+    Parameters
+    ----------
+    n_items : int
+        Number of items.
+    pair_bytes : int
+        Bytes that are needed for each pair of items.
+
+    Returns
+    -------
+    int
+        With what is computed of a few rows at a time.
+    """
+    return pair_bytes * n_items**2 + 4 * BLOCK_BYTES
+
+
 def check_memory(n_items, pair_bytes):
     """Raise a MemoryError, with the figures, unless the matrices will fit.
 
@@ -29,7 +47,7 @@ def check_memory(n_items, pair_bytes):
     MemoryError
         If less memory is free.
     """
-    needed = pair_bytes * n_items**2 + 4 * BLOCK_BYTES
+    needed = memory_of_pairs(n_items, pair_bytes)
     free = available_memory()
     if free is not None and needed > free:
         raise MemoryError(

@@ -281,6 +281,9 @@ class MultVAERecommender(VAERecommender):
         encoder sees in training.
     max_iter : int, default=100
         Number of iterations, each of one pass over the users.
+    max_seconds : float or None, default=None
+        Seconds of a :meth:`fit` after which no other iteration begins; there is one in
+        any case. None sets no limit.
     batch_size : int or "auto", default="auto"
         Users in a step. "auto" is the paper's 500 for 16,000 users or more and
         smaller where users are few, so that a pass has enough steps.
@@ -392,6 +395,7 @@ class MultVAERecommender(VAERecommender):
         n_annealing_steps=40_000,
         noise_rate=0.5,
         max_iter=100,
+        max_seconds=None,
         batch_size="auto",
         learning_rate=1e-3,
         ema_decay=0.0,
@@ -411,6 +415,7 @@ class MultVAERecommender(VAERecommender):
         self.n_annealing_steps = n_annealing_steps
         self.noise_rate = noise_rate
         self.max_iter = max_iter
+        self.max_seconds = max_seconds
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.ema_decay = ema_decay

@@ -78,6 +78,9 @@ class RecVAERecommender(VAERecommender):
         ``alternating=False``.
     max_iter : int, default=50
         Number of iterations, each of `n_encoder_epochs` + `n_decoder_epochs` passes.
+    max_seconds : float or None, default=None
+        Seconds of a :meth:`fit` after which no other iteration begins; there is one in
+        any case. None sets no limit.
     batch_size : int or "auto", default="auto"
         Users in a step. "auto" is the paper's 500 for 16,000 users or more and
         smaller where users are few, so that a pass has enough steps.
@@ -213,6 +216,7 @@ class RecVAERecommender(VAERecommender):
         n_encoder_epochs=3,
         n_decoder_epochs=1,
         max_iter=50,
+        max_seconds=None,
         batch_size="auto",
         learning_rate=5e-4,
         ema_decay=0.0,
@@ -241,6 +245,7 @@ class RecVAERecommender(VAERecommender):
         self.n_encoder_epochs = n_encoder_epochs
         self.n_decoder_epochs = n_decoder_epochs
         self.max_iter = max_iter
+        self.max_seconds = max_seconds
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.ema_decay = ema_decay

@@ -47,6 +47,7 @@ from sklearn_recvae._training.state import (
 )
 from sklearn_recvae._validation import (
     COUNT,
+    NON_NEGATIVE,
     POSITIVE,
     POSITIVE_INT,
     check_has_interactions,
@@ -69,6 +70,7 @@ class VAERecommender(LatentRecommenderMixin, CallbackSupportMixin, BaseEstimator
     _parameter_constraints: dict = {  # noqa: RUF012 - as in scikit-learn
         "noise_rate": [Interval(Real, 0, 1, closed="left")],
         "max_iter": [POSITIVE_INT],
+        "max_seconds": [NON_NEGATIVE, None],
         "batch_size": [StrOptions({"auto"}), POSITIVE_INT],
         "learning_rate": [POSITIVE],
         "early_stopping": ["boolean"],
@@ -123,8 +125,8 @@ default=None
         checkpoint : path-like, default=None
             A folder for the state of training after each iteration, from which a
             later call with the same parameters and data goes on, to the same result
-            as if it had never been interrupted. Only `max_iter` and `verbose` may
-            change. Each fit needs a folder of its own.
+            as if it had never been interrupted. Only `max_iter`, `max_seconds` and
+            `verbose` may change. Each fit needs a folder of its own.
         item_ids : array-like of shape (n_items,), default=None
             Ids of the columns, numbers or strings, such as the `item_ids_` of the
             encoder that made X. :meth:`add_items` then refuses a catalogue in
@@ -205,7 +207,9 @@ default=None
         progress = Progress(state.module, history=history)
         hooks = IterationHooks(self, progress, X, y, 1)
         n_iterations = len(history) + 1
-        options = TrainingOptions.of(self, max_iter=n_iterations, early_stopping=False)
+        options = TrainingOptions.of(
+            self, max_iter=n_iterations, max_seconds=None, early_stopping=False
+        )
         self._call_with_threads(
             X, lambda: self._train(X, state, progress, options, hooks)
         )

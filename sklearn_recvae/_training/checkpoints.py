@@ -31,7 +31,7 @@ _FILE = re.compile(r"\d+\.checkpoint")
 _HALF_WRITTEN = re.compile(r"\..*\.checkpoint\..*\.tmp")
 
 # Parameters that may change when a fit goes on.
-_FREE_PARAMETERS = {"max_iter", "verbose"}
+_FREE_PARAMETERS = {"max_iter", "max_seconds", "verbose"}
 
 
 class CheckpointFolder:

@@ -30,6 +30,7 @@ class TrainingOptions:
     precision: str
     early_stopping: bool
     n_iter_no_change: int
+    max_seconds: float | None = None
     decoder_noise: bool = False
     alternating: bool = False
     n_encoder_epochs: int = 1
@@ -91,6 +92,21 @@ class TrainingOptions:
         """
         return resolve_matmul_dtype(self.precision, device)
 
+    def time_is_up(self, seconds):
+        """Say whether no other iteration is to begin.
+
+        Parameters
+        ----------
+        seconds : float
+            How long the fit has taken.
+
+        Returns
+        -------
+        bool
+            Whether that is too long.
+        """
+        return self.max_seconds is not None and seconds >= self.max_seconds
+
     @property
     def patience(self):
         """Iterations without a better score after which to stop; None means never."""
@@ -128,7 +144,7 @@ def run_fit(X, state, progress, objective, options, hooks, *, validate=None, sav
     trainer = Trainer(
         state, InteractionTensors(X, state.module.device), objective, options
     )
-    stop = False
+    begin, stop = perf_counter(), False
     while (
         not stop
         and len(progress.history) < options.max_iter
@@ -151,7 +167,7 @@ def run_fit(X, state, progress, objective, options, hooks, *, validate=None, sav
         )
         if save is not None:
             save()
-        stop = hooks.end_iteration()
+        stop = hooks.end_iteration() or options.time_is_up(perf_counter() - begin)
     progress.give_best(state.module)
 
 
