@@ -102,7 +102,7 @@ def check_pairs_equal_a_filtered_ranking(make):
         items, exclude_items = (
             None
             if density is None
-            else sp.random_array(X.shape, density=density, rng=rng)
+            else sp.csr_array(rng.random(X.shape) < density)
             for density in densities
         )
         allowed = X == 0 if exclude_seen else np.ones_like(X, dtype=bool)
