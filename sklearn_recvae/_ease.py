@@ -65,7 +65,8 @@ class EASERecommender(ItemItemMixin, CallbackSupportMixin, BaseEstimator):
     .. [1] H. Steck (2019). Embarrassingly Shallow Autoencoders for Sparse Data. WWW
        2019, equation 8. https://doi.org/10.1145/3308558.3313710
     .. [2] H. Steck (2020). Autoencoders that don't Overfit towards the Identity.
-       NeurIPS 2020.
+       NeurIPS 2020, equations 4, 8 and 9. https://proceedings.neurips.cc/paper/2020/\
+hash/e33d974aae13e4d877477d51d8bafdc4-Abstract.html
 
     Examples
     --------

@@ -1,9 +1,13 @@
 """RecVAE: parameters, and what makes it different from other variational models."""
 
 from numbers import Real
+from types import NoneType
 
+import numpy as np
+
+from sklearn_recvae._files import check_fields
 from sklearn_recvae._network import RecVAE
-from sklearn_recvae._sklearn import Interval
+from sklearn_recvae._sklearn import Interval, StrOptions
 from sklearn_recvae._training.objective import (
     CompositePrior,
     ConstantKL,
@@ -21,6 +25,9 @@ from sklearn_recvae._validation import (
     check_kl_weight,
     check_prior_weights,
 )
+
+# gamma="auto" is this, divided by the mean feedback of a training user.
+KL_PER_USER = 0.45
 
 
 class RecVAERecommender(VAERecommender):
@@ -52,10 +59,12 @@ class RecVAERecommender(VAERecommender):
         Number of the encoder's hidden layers.
     dense_connections : bool, default=True
         Whether each hidden layer also receives the sum of all earlier ones.
-    gamma : float or None, default=0.005
+    gamma : float, "auto" or None, default=0.005
         Weight of a user's KL term per interaction (per unit of the row's sum). The
         paper has 0.005 for MovieLens-20M, 0.0035 for Netflix, 0.01 for the Million
-        Song Dataset. 0 turns the term off; None uses `beta`.
+        Song Dataset. "auto" is 0.45 divided by the mean sum of a training user's row,
+        near the paper's values on its data, and larger where histories are short. 0
+        turns the term off; None uses `beta`.
     beta : float or None, default=None
         The same weight of the KL term for every user; needs ``gamma=None``.
     prior_weights : array-like of 3 floats, default=(0.15, 0.75, 0.1)
@@ -135,6 +144,9 @@ class RecVAERecommender(VAERecommender):
         Names of the items, if X has feature names that are all strings.
     item_ids_ : ndarray of shape (`n_features_in_`,)
         Ids of the items, if :meth:`fit` was given them.
+    gamma_ : float or None
+        The value of `gamma` in training. With "auto", of the users of the first fit:
+        `partial_fit`, `add_items` and ``warm_start=True`` keep it.
     n_iter_ : int
         Number of iterations run.
     best_iteration_ : int or None
@@ -185,7 +197,7 @@ class RecVAERecommender(VAERecommender):
         "hidden_dim": [POSITIVE_INT],
         "n_hidden_layers": [POSITIVE_INT],
         "dense_connections": ["boolean"],
-        "gamma": [NON_NEGATIVE, None],
+        "gamma": [NON_NEGATIVE, StrOptions({"auto"}), None],
         "beta": [NON_NEGATIVE, None],
         "prior_weights": ["array-like"],
         "decoder_noise": ["boolean"],
@@ -271,7 +283,7 @@ class RecVAERecommender(VAERecommender):
 
     def _build_objective(self, network):
         kl_weight = (
-            ConstantKL(self.beta) if self.gamma is None else RescaledKL(self.gamma)
+            ConstantKL(self.beta) if self.gamma_ is None else RescaledKL(self.gamma_)
         )
         return Objective(MultinomialLikelihood(), self._build_prior(network), kl_weight)
 
@@ -284,3 +296,23 @@ class RecVAERecommender(VAERecommender):
         check_prior_weights(self.prior_weights)
         if self.slim_interval is not None:
             check_frequent_items(X, self.slim_min_count)
+
+    def _set_from_data(self, X, continued):
+        if not isinstance(self.gamma, str):
+            self.gamma_ = None if self.gamma is None else float(self.gamma)
+        elif not continued or self.gamma_ is None:
+            mean_feedback = X.data.sum(dtype=np.float64) / X.shape[0]
+            self.gamma_ = float(KL_PER_USER / mean_feedback)
+
+    def _get_fitted(self):
+        attributes, arrays = super()._get_fitted()
+        return attributes | {"gamma_": self.gamma_}, arrays
+
+    def _set_fitted(self, attributes, arrays):
+        own = {name: attributes[name] for name in attributes.keys() & {"gamma_"}}
+        check_fields(own, {"gamma_": (float, NoneType)})
+        if own["gamma_"] is not None and not own["gamma_"] >= 0:
+            raise ValueError(f"gamma_ is {own['gamma_']}, expected a number from 0 on")
+        others = {name: attributes[name] for name in attributes.keys() - own.keys()}
+        super()._set_fitted(others, arrays)
+        self.gamma_ = own["gamma_"]

@@ -63,7 +63,8 @@ class VAERecommender(LatentRecommenderMixin, CallbackSupportMixin, BaseEstimator
     `validation_fraction`, `warm_start`, `device`, `random_state` and `verbose`. It
     has its own parameters, and these hooks: `_network_class`, `_sizes()`, what such a
     network is made of, `_build_objective(network)`, and, if there is more to check
-    than the range of each parameter, `_check_parameters(X)`.
+    than the range of each parameter, `_check_parameters(X)`; if a value follows from X,
+    `_set_from_data(X, continued)`.
     """
 
     # Of the parameters that all children have.
@@ -95,6 +96,9 @@ class VAERecommender(LatentRecommenderMixin, CallbackSupportMixin, BaseEstimator
 
     def _check_parameters(self, X):
         """Raise an error if parameters contradict each other, or do not go with X."""
+
+    def _set_from_data(self, X, continued):
+        """Set what training takes from X, but keep it if training is continued."""
 
     def _build_network(self, n_items, sizes, seed):
         """Make a network with initial weights, on the CPU."""
@@ -198,6 +202,7 @@ default=None
         """
         started = hasattr(self, "module_")
         X = self._check_training_interactions(X, reset=not started)
+        self._set_from_data(X, started)
         # On a copy, so that an iteration that diverges leaves no trace.
         state = copy.deepcopy(getattr(self, "_state", None))
         if state is None:
@@ -312,6 +317,7 @@ default=None
         if self.early_stopping and X_val is None and y_val is None:
             X, X_val = hold_out_users(X, self.validation_fraction, rng)
         fold_in, held_out = check_validation(X_val, y_val)
+        self._set_from_data(X, module is not None)
         state = self._new_state(module, rng)
         options = TrainingOptions.of(self)
         progress = Progress(state.module, options.ema_decay)

@@ -314,6 +314,24 @@ def test_tuning_curves_go_on_where_they_were(tmp_path, run_script):
     assert np.mean(run["val"]["NDCG@100"]) == pytest.approx(run["validation"], abs=1e-6)
 
 
+def test_gamma_goes_on_where_it_was(tmp_path, run_script):
+    X, _, _ = make_interactions(60, 30, n_groups=2, random_state=0)
+    save_npz(tmp_path / "interactions.npz", X)
+    options = ["--data", tmp_path / "interactions.npz", "--n-heldout", 15]
+    options += ["--seeds", 0, 1, "--max-iter", 1, "--constants", 0.1, 0.45]
+    options += ["--results", tmp_path / "results", "--output", tmp_path / "gamma.svg"]
+    printed, _ = run_script("studies/gamma.py", *options, **NARROW)
+    assert (tmp_path / "gamma.svg").stat().st_size > 0
+    before = times_of(tmp_path / "results")
+    assert len(before) == 3 * 2
+    # The test users are not touched.
+    for file in (tmp_path / "results").iterdir():
+        assert "test" not in json.loads(file.read_text())
+    again, _ = run_script("studies/gamma.py", *options, **NARROW)
+    assert again == printed
+    assert times_of(tmp_path / "results") == before
+
+
 def test_quickstart_tells_what_it_does(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib", reason="the scripts draw: extra 'examples'")
     monkeypatch.syspath_prepend(EXAMPLES)

@@ -100,9 +100,7 @@ def check_pairs_equal_a_filtered_ranking(make):
     def holds(k, densities, exclude_seen, cost, seed):
         rng = np.random.default_rng(seed)
         items, exclude_items = (
-            None
-            if density is None
-            else sp.csr_array(rng.random(X.shape) < density)
+            None if density is None else sp.csr_array(rng.random(X.shape) < density)
             for density in densities
         )
         allowed = X == 0 if exclude_seen else np.ones_like(X, dtype=bool)
