@@ -33,7 +33,8 @@ def main():
     args = parse_args()
     args.results.mkdir(parents=True, exist_ok=True)
     split = load_and_split(args.data, args.n_heldout)
-    mean_feedback = split.X_train.sum() / split.X_train.shape[0]
+    total = split.X_train.sum(dtype=np.float64)
+    mean_feedback = float(total) / split.X_train.shape[0]
     print(f"Mean feedback of a training user: {mean_feedback:.1f}")
     gammas = [PAPER, *(constant / mean_feedback for constant in args.constants)]
     runs = {gamma: run_seeds(args, split, gamma) for gamma in gammas}
