@@ -167,19 +167,6 @@ def _is_above(weights, threshold):
         return weights > weights.dtype.type(threshold)
 
 
-def check_times(times, name):
-    """Return the times as an array that can be sorted."""
-    if times.dtype.kind not in "iufmM":
-        raise ValueError(
-            f"Column {name!r} of times has dtype {times.dtype}, expected numbers, "
-            "datetime64 or timedelta64. Convert them first."
-        )
-    n_missing = int((times != times).sum())  # NaN, NaT
-    if n_missing:
-        raise ValueError(describe_gaps(name, n_missing))
-    return times
-
-
 def make_table(columns, backend):
     """Make a data frame of the backend; return the columns if the backend is None."""
     if backend is None:

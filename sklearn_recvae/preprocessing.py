@@ -13,10 +13,17 @@ from sklearn_recvae._interactions import NO_ITEM, as_csr
 from sklearn_recvae._sklearn import Interval, StrOptions, _fit_context
 from sklearn_recvae._tables import (
     as_column,
-    check_times,
     check_weights,
     make_table,
     read_columns,
+)
+from sklearn_recvae._times import (
+    check_can_be_cut,
+    check_half_life,
+    check_same_kind,
+    check_times,
+    decay,
+    find_reference,
 )
 
 _COUNT = Interval(Integral, 1, None, closed="left")
@@ -53,12 +60,23 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         Name of the column of weights, finite numbers. None gives every pair weight 1.
         Otherwise the weights of the events of a pair are summed.
     time : str or None, default=None
-        Name of the column of times. If given, the last event of each pair counts and
-        the others do not: the last rating of a film, for instance. Of events at the
-        same time that is the one further down in the table.
+        Name of the column of times: numbers, datetime64 or timedelta64. If given, the
+        last event of each pair counts and the others do not: the last rating of a
+        film, for instance. Of events at the same time that is the one further down in
+        the table.
+    half_life : float, timedelta or None, default=None
+        If given, the weight of an event is multiplied by ``2 ** (-age / half_life)``,
+        where its age is counted from `reference_time_`. A number has the unit of the
+        column `time` if that has numbers, and is a number of days otherwise; a
+        timedelta is one of `datetime`, NumPy or pandas. An event keeps at least a
+        millionth of its weight, so an old interaction remains one.
+    repeats : {"last", "sum"}, default="last"
+        Which events of a pair count. "last": the last one, if there is a `time`.
+        "sum": all; their weights after `threshold` and `half_life` are summed, also
+        where each of them is 1.
     threshold : float or None, default=None
         If given, only events with a weight above it are interactions, and their
-        weight is 1. It is compared in the precision of the weights.
+        weight is 1. It is compared in the precision of the weights, before they decay.
     min_user_interactions : int, default=1
         Users with fewer items are left out, after items with fewer users have been.
     min_item_interactions : int, default=1
@@ -85,6 +103,9 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         Users of the tables so far that had too few interactions.
     dropped_item_ids_ : ndarray of shape (n_dropped_items,)
         Items of the tables so far that had too few interactions.
+    reference_time_ : number, datetime64, timedelta64 or None
+        Latest time of the tables so far, of which all events count. None without
+        `time`.
 
     See Also
     --------
@@ -92,6 +113,7 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from sklearn_recvae.preprocessing import InteractionEncoder
     >>> events = {"user": ["ann", "bob", "ann"], "item": [7, 7, 3]}
     >>> encoder = InteractionEncoder()
@@ -103,6 +125,13 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
     >>> encoder.decode([[1, 0], [0, -1]])
     {'user': array(['ann', 'ann', 'bob'], dtype=object), 'item': array([7, 3, 3]), \
 'rank': array([1, 2, 1])}
+
+    With a half-life of 30 days, what is 60 days old counts a quarter:
+
+    >>> events["day"] = np.array(["2026-01-01", "2026-03-02", "2026-03-02"], "M8[D]")
+    >>> InteractionEncoder(time="day", half_life=30).fit_transform(events).toarray()
+    array([[1.  , 0.25],
+           [0.  , 1.  ]], dtype=float32)
     """
 
     _parameter_constraints: dict = {  # noqa: RUF012 - as in scikit-learn
@@ -110,6 +139,8 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         "item": [str],
         "weight": [str, None],
         "time": [str, None],
+        "half_life": "no_validation",  # by check_half_life
+        "repeats": [StrOptions({"last", "sum"})],
         "threshold": [Interval(Real, None, None, closed="neither"), None],
         "min_user_interactions": [_COUNT],
         "min_item_interactions": [_COUNT],
@@ -125,6 +156,8 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         weight=None,
         *,
         time=None,
+        half_life=None,
+        repeats="last",
         threshold=None,
         min_user_interactions=1,
         min_item_interactions=1,
@@ -136,6 +169,8 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         self.item = item
         self.weight = weight
         self.time = time
+        self.half_life = half_life
+        self.repeats = repeats
         self.threshold = threshold
         self.min_user_interactions = min_user_interactions
         self.min_item_interactions = min_item_interactions
@@ -162,7 +197,8 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         ------
         ValueError
             If a column is missing, has gaps or is no column of such values, if ids that
-            were passed have duplicates, or if no user or no item is left.
+            were passed have duplicates, or if no user or no item is left. With a
+            `half_life`: if it is not above 0, or times are negative.
         """
         self.fit_transform(table)
         return self
@@ -199,6 +235,11 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         is added if it has enough interactions here. No ids are added to those that were
         passed as `user_ids` or `item_ids`.
 
+        If the table has later events, `reference_time_` moves to the latest. With a
+        `half_life` all weights of the next :meth:`transform` are then smaller by one
+        common factor than those of matrices made before (at most down to a millionth
+        of the undecayed ones). Encode all events anew, instead of mixing matrices.
+
         Parameters
         ----------
         table : data frame or mapping of str to array-like of shape (n_events,)
@@ -223,6 +264,9 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
     def transform(self, table):
         """Encode a table with the ids of :meth:`fit`.
 
+        With a `half_life` ages are counted from `reference_time_`, for any table; what
+        is later has age 0.
+
         Parameters
         ----------
         table : data frame or mapping of str to array-like of shape (n_events,)
@@ -237,9 +281,10 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         ------
         ValueError
             If a column is missing or has gaps, or if a user or item is unknown and
-            ``handle_unknown="error"``.
+            ``handle_unknown="error"``. With a `half_life`: as in :meth:`fit`.
         """
         check_is_fitted(self)
+        self._check_together()
         columns, _ = read_columns(table, self._column_names())
         users = self._find(
             columns[self.user], self.user, self.user_ids_, self.dropped_user_ids_
@@ -248,7 +293,7 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
             columns[self.item], self.item, self.item_ids_, self.dropped_item_ids_
         )
         shape = len(self.user_ids_), len(self.item_ids_)
-        return self._to_matrix(columns, users, items, shape)
+        return self._to_matrix(columns, users, items, shape, self.reference_time_)
 
     def inverse_transform(self, X):
         """Turn a matrix back into a table, an event for each interaction.
@@ -375,13 +420,18 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         names = [self.user, self.item, self.weight, self.time]
         return [name for name in names if name is not None]
 
-    def _learn(self, table, before):
-        """Learn the ids of a table after those of an encoder, and return its matrix."""
+    def _check_together(self):
+        """Check the parameters that depend on others."""
+        check_half_life(self.half_life, self.time)
         if self.threshold is not None and self.weight is None:
             raise ValueError(
                 f"Got threshold={self.threshold!r} and weight=None, but only weights "
                 "have a threshold. Set weight to the name of their column."
             )
+
+    def _learn(self, table, before):
+        """Learn the ids of a table after those of an encoder, and return its matrix."""
+        self._check_together()
         known_users, known_items, dropped_users, dropped_items = (
             getattr(before, name, _NO_IDS)
             for name in (
@@ -395,7 +445,11 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         users = self._learn_ids(columns, self.user, self.user_ids, known_users)
         items = self._learn_ids(columns, self.item, self.item_ids, known_items)
         shape = len(users.ids), len(items.ids)
-        X = self._to_matrix(columns, users.places, items.places, shape)
+        reference = getattr(before, "reference_time_", None)
+        if self.time is not None:
+            times = check_times(columns[self.time], self.time)
+            reference = find_reference(times, self.time, reference)
+        X = self._to_matrix(columns, users.places, items.places, shape, reference)
         kept_users, kept_items = self._find_kept(X, users.n_fixed, items.n_fixed)
         kept = X[kept_users][:, kept_items]
         if not all(kept.shape):
@@ -405,6 +459,7 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         item_ids = _divide(items.ids, kept_items, dropped_items, self.item)
         self.user_ids_, self.dropped_user_ids_ = user_ids
         self.item_ids_, self.dropped_item_ids_ = item_ids
+        self.reference_time_ = reference
         self._backend = backend
         return kept
 
@@ -458,7 +513,7 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
                 )
         return places
 
-    def _to_matrix(self, columns, users, items, shape):
+    def _to_matrix(self, columns, users, items, shape, reference):
         """Put the events into a matrix, without those of users or items at -1."""
         if self.weight is None:
             weights = np.ones(len(users), dtype=np.float32)
@@ -467,19 +522,38 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
         kept = np.flatnonzero((users >= 0) & (items >= 0))
         if self.time is not None:
             times = check_times(columns[self.time], self.time)
-            kept = kept[_last_of_pairs(users[kept], items[kept], times[kept])]
+            if self.half_life is not None:
+                weights = self._decay(weights, times, reference)
+            if self.repeats == "last":
+                kept = kept[_last_of_pairs(users[kept], items[kept], times[kept])]
         X = coo_array(
             (weights[kept], (users[kept], items[kept])), shape=shape
         ).tocsr()  # sums duplicates
+        with np.errstate(over="ignore"):
+            X = X.astype(np.float32, copy=False)
         if not np.isfinite(X.data).all():
             raise ValueError(
                 f"The weights of a pair in column {self.weight!r} sum to more than "
                 "float32 can hold. Scale them down."
             )
         X.eliminate_zeros()
-        if self.weight is None or self.threshold is not None:
+        are_ones = self.weight is None or self.threshold is not None
+        if are_ones and self.time is None and self.repeats == "last":
             X.data[:] = 1
         return X
+
+    def _decay(self, weights, times, reference):
+        check_can_be_cut(times, self.time)
+        if not len(times):
+            return weights
+        if reference is None:
+            raise ValueError(
+                f"Got half_life={self.half_life!r}, but the encoder has not seen the "
+                "time of any event, so nothing has an age. Fit it on a table with "
+                f"events, with time={self.time!r}."
+            )
+        check_same_kind(times, self.time, reference)
+        return decay(weights, times, reference, self.half_life, self.time)
 
     def _find_kept(self, X, n_fixed_users, n_fixed_items):
         """Find users and items that have enough interactions, or stay in any case."""

@@ -22,6 +22,7 @@ WITHOUT_TORCH = {
     "_sklearn",
     "_splitting",
     "_tables",
+    "_times",
     "_validation",
     "_version",
     "datasets",
