@@ -28,6 +28,7 @@ CORE = {
     "test_house.py",
     "test_interactions.py",
     "test_metrics.py",
+    "test_metrics_lists.py",
     "test_model_selection.py",
     "test_model_selection_with_sklearn.py",
     "test_multvae.py",

@@ -1,4 +1,4 @@
-"""NDCG, recall and their scorers, by plain Python."""
+"""Metrics on held-out items and their scorers, by plain Python."""
 
 import copy
 import math
@@ -19,10 +19,25 @@ from sklearn.preprocessing import Binarizer, Normalizer
 from sklearn.utils.validation import validate_data
 
 import sklearn_recvae.metrics
-from sklearn_recvae.metrics import ndcg_at_k, ranking_scorer, recall_at_k
+from sklearn_recvae.metrics import (
+    hit_rate_at_k,
+    map_at_k,
+    mrr_at_k,
+    ndcg_at_k,
+    precision_at_k,
+    ranking_scorer,
+    recall_at_k,
+)
 from sklearn_recvae.model_selection import holdout_interactions
 
-METRICS = {"ndcg": ndcg_at_k, "recall": recall_at_k}
+METRICS = {
+    "ndcg": ndcg_at_k,
+    "recall": recall_at_k,
+    "precision": precision_at_k,
+    "hit_rate": hit_rate_at_k,
+    "mrr": mrr_at_k,
+    "map": map_at_k,
+}
 
 
 class Popularity(BaseEstimator):
@@ -67,11 +82,16 @@ def slow_metric(metric, relevant, ranked, k):
     if not relevant:
         return math.nan
     n_ideal = min(k, len(relevant))
-    hits = [item in relevant for item in ranked[:k]]
-    if metric == "recall":
-        return sum(hits) / n_ideal
-    gain = sum(1 / math.log2(r + 1) for r, hit in enumerate(hits, start=1) if hit)
-    return gain / sum(1 / math.log2(r + 1) for r in range(1, n_ideal + 1))
+    ranks = [r for r, item in enumerate(ranked[:k], start=1) if item in relevant]
+    gain = sum(1 / math.log2(r + 1) for r in ranks)
+    return {
+        "ndcg": gain / sum(1 / math.log2(r + 1) for r in range(1, n_ideal + 1)),
+        "recall": len(ranks) / n_ideal,
+        "precision": len(ranks) / k,
+        "hit_rate": min(1, len(ranks)),
+        "mrr": 1 / min(ranks, default=math.inf),
+        "map": sum(n / r for n, r in enumerate(ranks, start=1)) / n_ideal,
+    }[metric]
 
 
 def slow_score(metric, popularity, fold_in, held_out, k):
@@ -119,8 +139,29 @@ def test_recall_by_hand():
     assert recall_at_k(y_true, y_rank, 3) == pytest.approx(5 / 9)
 
 
+def test_precision_hit_rate_mrr_and_map_by_hand():
+    y_true = [[0, 3, 0, 1, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]
+    y_rank = [[0, 3, 1], [2, 1, -1], [0, 1, 2], [-1, 4, 3]]
+    for metric, expected in {
+        precision_at_k: [2 / 3, 0, np.nan, 2 / 3],
+        hit_rate_at_k: [1, 0, np.nan, 1],
+        mrr_at_k: [1 / 2, 0, np.nan, 1 / 2],
+        # Precision at the second and third rank, of two and of three that could be.
+        map_at_k: [(1 / 2 + 2 / 3) / 2, 0, np.nan, (1 / 2 + 2 / 3) / 3],
+    }.items():
+        actual = metric(y_true, y_rank, 3, average=None)
+        assert actual.dtype == np.float64
+        assert_allclose(actual, expected, rtol=1e-14)
+        assert metric(y_true, y_rank, 3) == pytest.approx(np.nanmean(expected))
+        assert_array_equal(metric(y_true, y_rank, 1, average=None), [0, 0, np.nan, 0])
+    # By default k is 10: more than is ranked, and 5 of the last user could be found.
+    assert_allclose(precision_at_k(y_true, y_rank, average=None)[[0, 3]], 0.2)
+    assert_allclose(map_at_k(y_true, y_rank, average=None)[0], 7 / 12)
+    assert_allclose(map_at_k(y_true, y_rank, average=None)[3], 7 / 30)
+
+
 def test_default_k():
-    """NDCG@100 and Recall@20."""
+    """NDCG@100, Recall@20, and the others at 10, the length of a list by default."""
     y_true = np.zeros((1, 200))
     y_true[0, [20, 100]] = 1
     y_rank = np.arange(200)[None]
@@ -128,9 +169,13 @@ def test_default_k():
     assert ndcg_at_k(y_true, y_rank) == pytest.approx(1 / np.log2(22) / ideal)
     assert recall_at_k(y_true, y_rank) == 0
     assert recall_at_k(y_true, y_rank, 21) == 0.5
+    for metric in (precision_at_k, hit_rate_at_k, mrr_at_k, map_at_k):
+        assert metric(y_true, y_rank[:, 11:]) == metric(y_true, y_rank[:, 11:], 10) > 0
+        assert metric(y_true, y_rank[:, 10:]) == metric(y_true, y_rank[:, 10:], 10) == 0
 
 
-@settings(deadline=None, max_examples=100, derandomize=True)
+@pytest.mark.parametrize("name", METRICS)
+@settings(deadline=None, max_examples=60, derandomize=True)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n_users=st.integers(1, 8),
@@ -138,7 +183,7 @@ def test_default_k():
     n_ranks=st.integers(1, 15),
     k=st.integers(1, 15),
 )
-def test_metrics_equal_the_definition(seed, n_users, n_items, n_ranks, k):
+def test_metric_equals_the_definition(name, seed, n_users, n_items, n_ranks, k):
     rng = np.random.default_rng(seed)
     y_true = rng.integers(0, 3, size=(n_users, n_items))
     y_true[0, 0] = 1
@@ -149,27 +194,33 @@ def test_metrics_equal_the_definition(seed, n_users, n_items, n_ranks, k):
         places = rng.permutation(n_ranks)[:n]
         row[places] = rng.permutation(n_items)[:n]
 
-    for name, metric in METRICS.items():
-        expected = [
-            slow_metric(name, set(np.flatnonzero(wanted)), list(ranked), k)
-            for wanted, ranked in zip(y_true, y_rank, strict=True)
-        ]
-        actual = metric(y_true, y_rank, k, average=None)
-        assert_allclose(actual, expected, rtol=1e-12)
-        assert np.nanmax(actual) <= 1
-        mean = metric(y_true, y_rank, k)
-        assert type(mean) is float
-        assert mean == pytest.approx(np.nanmean(expected))
+    metric = METRICS[name]
+    expected = [
+        slow_metric(name, set(np.flatnonzero(wanted)), list(ranked), k)
+        for wanted, ranked in zip(y_true, y_rank, strict=True)
+    ]
+    actual = metric(y_true, y_rank, k, average=None)
+    assert_allclose(actual, expected, rtol=1e-12)
+    assert np.nanmin(actual) >= 0
+    assert np.nanmax(actual) <= 1
+    mean = metric(y_true, y_rank, k)
+    assert type(mean) is float
+    assert mean == pytest.approx(np.nanmean(expected))
 
 
 @pytest.mark.parametrize("metric", METRICS.values())
-def test_perfect_ranking_is_exactly_one(metric):
+def test_perfect_ranking_is_exactly_the_best(metric):
     n = 300
     y_true = np.tri(n, n)  # user u has the items 0 .. u
     y_rank = np.tile(np.arange(n), (n, 1))
     for k in (1, 20, 100, n, 10**12):
-        assert (metric(y_true, y_rank, k, average=None) == 1).all()
-        assert metric(y_true, y_rank, k) == 1
+        actual = metric(y_true, y_rank, k, average=None)
+        if metric is precision_at_k:
+            # No more than what is held out can be found, in a list of any length.
+            assert_array_equal(actual, np.minimum(np.arange(1, n + 1), k) / k)
+        else:
+            assert (actual == 1).all()
+            assert metric(y_true, y_rank, k) == 1
 
 
 @pytest.mark.parametrize("metric", METRICS.values())
@@ -221,7 +272,7 @@ def test_large_catalogue_stays_sparse(metric):
     )
     y_rank = np.column_stack([items, items + 1])
     y_rank[::2, 0] += 2
-    assert metric(y_true, y_rank) == 0.5
+    assert metric(y_true, y_rank, 1) == 0.5
 
 
 @pytest.mark.parametrize("metric", METRICS.values())
@@ -231,7 +282,7 @@ def test_pairs_that_int64_cannot_number(metric):
     arrays = np.ones(n_users), items, np.arange(n_users + 1)
     y_true = sp.csr_array(arrays, shape=(n_users, n_items))
     y_rank = items[:, None]
-    assert metric(y_true, y_rank) == 1
+    assert metric(y_true, y_rank, 1) == 1
     arrays = np.ones(2 * n_users), np.tile(items, 2), np.arange(2 * n_users + 1)
     y_true = sp.csr_array(arrays, shape=(2 * n_users, n_items))
     with pytest.raises(ValueError, match=r"y_true of shape \(8192, 1125899906842624\)"):
@@ -242,28 +293,29 @@ def test_pairs_that_int64_cannot_number(metric):
 def test_sample_weight(metric):
     y_true = [[1, 0], [1, 0], [0, 0], [0, 1]]
     y_rank = [[0], [1], [0], [1]]
-    assert metric(y_true, y_rank) == pytest.approx(2 / 3)
-    assert metric(y_true, y_rank, sample_weight=[1, 3, 100, 0]) == 0.25
-    assert type(metric(y_true, y_rank, sample_weight=np.ones(4, np.float32))) is float
+    assert metric(y_true, y_rank, 1) == pytest.approx(2 / 3)
+    assert metric(y_true, y_rank, 1, sample_weight=[1, 3, 100, 0]) == 0.25
+    weights = np.ones(4, np.float32)
+    assert type(metric(y_true, y_rank, 1, sample_weight=weights)) is float
     assert_array_equal(
-        metric(y_true, y_rank, sample_weight=[1, 3, 100, 0], average=None),
+        metric(y_true, y_rank, 1, sample_weight=[1, 3, 100, 0], average=None),
         [1, 0, np.nan, 1],
     )
     with pytest.raises(
         ValueError, match=r"sample_weight.shape == \(3,\), expected \(4"
     ):
-        metric(y_true, y_rank, sample_weight=[1, 2, 3])
+        metric(y_true, y_rank, 1, sample_weight=[1, 2, 3])
     with pytest.raises(ValueError, match="Negative values in data"):
-        metric(y_true, y_rank, sample_weight=[1, 2, -3, 1])
+        metric(y_true, y_rank, 1, sample_weight=[1, 2, -3, 1])
     with pytest.raises(ValueError, match="sample_weight contains NaN"):
-        metric(y_true, y_rank, sample_weight=[1, 2, np.nan, 1])
+        metric(y_true, y_rank, 1, sample_weight=[1, 2, np.nan, 1])
     with pytest.raises(ValueError, match="None of the 4 users can be evaluated"):
-        metric(y_true, y_rank, sample_weight=[0, 0, 1, 0])
+        metric(y_true, y_rank, 1, sample_weight=[0, 0, 1, 0])
     # Their sum is infinite, and their squares are 0.
     for scale in (1e308, 1e-300, 5e-324):
         weights = [scale, 0, 1e308, scale]
-        assert metric(y_true, y_rank, sample_weight=weights) == 1
-        assert metric(y_true, y_rank, sample_weight=[scale, scale, 0, 0]) == 0.5
+        assert metric(y_true, y_rank, 1, sample_weight=weights) == 1
+        assert metric(y_true, y_rank, 1, sample_weight=[scale, scale, 0, 0]) == 0.5
 
 
 @pytest.mark.parametrize("metric", METRICS.values())
@@ -392,7 +444,7 @@ def test_scorer_works_in_blocks(monkeypatch):
     assert sizes == [n_evaluated]
     for budget, size in ((4 * 30 * 7, 7), (1, 1)):
         sizes.clear()
-        monkeypatch.setattr(sklearn_recvae.metrics, "SCORES_BYTES", budget)
+        monkeypatch.setattr(sklearn_recvae.metrics._scorer, "SCORES_BYTES", budget)
         assert ranking_scorer()(estimator, X) == expected
         assert max(sizes) == size
         assert sum(sizes) == n_evaluated
