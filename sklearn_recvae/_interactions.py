@@ -114,13 +114,13 @@ def check_columns(estimator, X, matrices):
 def _check_and_cast_sparse(X):
     """Check and cast before native code changes the format and sums duplicates."""
     if issparse(X):
-        _check_arrays(X)
+        check_sparse(X)
         if X.dtype.kind in "biu":
             return X.astype(np.float32)  # so that True + True is 2
     return X
 
 
-def _check_arrays(X):
+def check_sparse(X):
     """Raise a ValueError if the index arrays of a sparse matrix contradict each other.
 
     Native code trusts them when it converts formats or sums duplicates; a wrong index

@@ -36,6 +36,14 @@ def read_columns(table, names):
     return columns, backend
 
 
+def take_events(table, names, taken):
+    """Return the rows of a table where `taken` is true, with the named columns."""
+    names = list(dict.fromkeys(names))
+    if isinstance(table, Mapping):
+        return {name: as_column(table[name], name)[taken] for name in names}
+    return _as_frame(table).select(names).filter(taken.tolist()).to_native()
+
+
 def _as_frame(table):
     try:
         return narwhals.from_native(table, eager_only=True)

@@ -1,6 +1,6 @@
-"""Check the times of events, and let the weights of events halve with their age."""
+"""Check and compare times of events, and let weights halve with the age of events."""
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from numbers import Real
 
 import numpy as np
@@ -118,9 +118,10 @@ def numbers_of(times):
     if times.dtype.kind not in "mM":
         return times.astype(np.float64)
     unit, n_units = np.datetime_data(times.dtype)
-    if unit in ("Y", "M"):
-        return numbers_of(times.astype("datetime64[D]"))
-    return times.astype(np.int64) * (np.timedelta64(n_units, unit) / _DAY)
+    if unit in ("Y", "M", "W"):
+        return numbers_of(times.astype(f"{times.dtype.kind}8[D]"))
+    # A quotient of whole numbers: midnight is a whole number of days exactly.
+    return times.astype(np.int64) / (_DAY / np.timedelta64(n_units, unit))
 
 
 def _to_number(half_life):
@@ -131,3 +132,48 @@ def _to_number(half_life):
         return float(np.timedelta64(half_life) / _DAY)
     except TypeError:  # months and years
         return np.nan
+
+
+def find_cut(times, fraction):
+    """Return the time from which on there is this share of the times, or more."""
+    n_after = min(max(1, round(fraction * len(times))), len(times))
+    return np.partition(times, len(times) - n_after)[len(times) - n_after]
+
+
+def parse_cut(cut, times):
+    """Return the cut as a number, datetime64 or timedelta64, as the times are."""
+    kind = _KINDS.get(times.dtype.kind, "a number")
+    try:
+        if times.dtype.kind == "M":
+            parsed = np.datetime64(_without_zone(cut))
+            is_right = not np.isnat(parsed)
+        elif times.dtype.kind == "m":
+            parsed = np.timedelta64(cut)
+            is_right = isinstance(cut, _DURATIONS) and not np.isnat(parsed)
+        else:
+            parsed = cut
+            is_number = isinstance(cut, Real) and not isinstance(cut, _DURATIONS)
+            is_right = is_number and bool(np.isfinite(cut))
+    except (TypeError, ValueError):
+        is_right = False
+    if not is_right:
+        raise ValueError(
+            f"Got cut={cut!r}, but the times are from {times.min()} to {times.max()}. "
+            f"Pass {kind} between them."
+        )
+    return parsed
+
+
+def _without_zone(moment):
+    """Return a moment in UTC, in which frames give theirs to NumPy."""
+    if getattr(moment, "tzinfo", None) is None:
+        return moment
+    return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def are_at_or_after(times, cut):
+    """Say which times are not before the cut."""
+    if times.dtype.kind not in "mM":
+        return times >= cut
+    # In days: NumPy compares times of different units with silent overflow.
+    return numbers_of(times) >= numbers_of(cut)

@@ -1,16 +1,32 @@
-"""Splits of an interaction matrix: within a user, and between users."""
+"""Splits of interactions: within a user, between users, and by time."""
 
 import copy
 from numbers import Integral, Real
 
 import numpy as np
+from scipy.sparse import csr_array, issparse
+from sklearn.base import clone
 from sklearn.utils import Bunch, check_random_state
 
-from sklearn_recvae._interactions import as_csr
+from sklearn_recvae._ids import find_places
+from sklearn_recvae._interactions import as_csr, check_sparse, remove_pairs
 from sklearn_recvae._sklearn import Interval, validate_params
 from sklearn_recvae._splitting import select, select_columns, split_rows_by_hash
+from sklearn_recvae._tables import read_columns, take_events
+from sklearn_recvae._times import (
+    are_at_or_after,
+    check_can_be_cut,
+    check_times,
+    find_cut,
+    parse_cut,
+)
+from sklearn_recvae.preprocessing import InteractionEncoder
 
-__all__ = ["holdout_interactions", "strong_generalization_split"]
+__all__ = [
+    "holdout_interactions",
+    "strong_generalization_split",
+    "temporal_split",
+]
 
 
 @validate_params(
@@ -149,6 +165,7 @@ def strong_generalization_split(X, n_val, n_test, *, fraction=0.2, random_state=
     See Also
     --------
     holdout_interactions : Split within users only, independent of the other users.
+    temporal_split : Train on what was before a time, test on what came after.
 
     References
     ----------
@@ -238,3 +255,277 @@ def _split_users(X, users, items, fraction, rng, *, kind):
             "few interactions."
         )
     return users[kept], fold_in[kept], held_out[kept]
+
+
+@validate_params(
+    {
+        "X": "no_validation",  # a table or a matrix, each checked below
+        "times": ["array-like", "sparse matrix", None],
+        "encoder": [InteractionEncoder, None],
+        "cut": "no_validation",  # of the kind of the times, checked below
+        "fraction": [Interval(Real, 0, 1, closed="neither")],
+    },
+    prefer_skip_nested_validation=True,
+)
+def temporal_split(X, times=None, *, encoder=None, cut=None, fraction=0.2):
+    """Train on what was before a moment, and test on what came after.
+
+    This is how a recommender is used, so it is the closest to what it will do. All that
+    was before the cut is for training. A test user has interactions before, which are
+    the fold-in, and after, which are held out. What no model could find is not held
+    out, but counted: what new users did, interactions with new items, and those with
+    items that the user had before.
+
+    A table is encoded here, so that nothing of later events gets into training: ids,
+    minimum counts and the reference of a `half_life` are those of the events before the
+    cut. A matrix was encoded by the caller: if its weights were decayed up to a later
+    time, all are smaller by a common factor.
+
+    Parameters
+    ----------
+    X : data frame, mapping, or {array-like, sparse matrix} of shape (n_users, n_items)
+        A table of events, as :class:`~sklearn_recvae.preprocessing.InteractionEncoder`
+        takes it. With `times`, a matrix of interactions: an entry > 0 is one. It is
+        never changed.
+    times : {array-like, sparse matrix} of shape (n_users, n_items), default=None
+        The time of each interaction of a matrix; other entries are not looked at. In a
+        sparse matrix a time of 0 is an explicit entry.
+    encoder : InteractionEncoder or None, default=None
+        For a table: names its columns and says what becomes an interaction. It needs
+        `time`. A clone of it is fitted. None is ``InteractionEncoder(time="time")``.
+    cut : number, str, datetime, timedelta or None, default=None
+        The moment, of the kind of the times; "2026-03-01" is a date. What happens at
+        the cut itself is held out. None chooses it by `fraction`.
+    fraction : float, default=0.2
+        Share of the latest events that are after the cut, in the open range (0, 1).
+        Events of the same time are not separated, so it may be a larger share. Not used
+        if `cut` is given.
+
+    Returns
+    -------
+    :class:`~sklearn.utils.Bunch`
+        Dictionary-like object with these attributes.
+
+        X_train : csr_array of shape (n_train_users, n_kept_items)
+            What was before the cut.
+        X_test, y_test : csr_array of shape (n_test_users, n_kept_items)
+            Fold-in and held-out part of the users who have both. They are training
+            users, so X_test has some of the rows of X_train.
+        kept_items : ndarray of shape (n_kept_items,)
+            Columns of X that have interactions before the cut; ids of the columns for
+            a table.
+        train_users, test_users : ndarray
+            Rows of X behind the rows of each matrix, ascending; ids for a table.
+        cut : number, datetime64 or timedelta64
+            The moment of the cut.
+        n_new_users, n_new_items : int
+            Number of users and of items with interactions after the cut, but none in
+            X_train.
+        n_dropped : dict of str to int
+            Interactions after the cut that are not in y_test: of "new users", of other
+            users with "new items", and "repeats" of what is in X_test.
+        encoder : InteractionEncoder
+            For a table only: the clone, with the ids of the rows and columns of
+            X_train.
+
+    Raises
+    ------
+    ValueError
+        If the cut leaves no event on one side, or nothing that can be held out; if
+        times are missing, negative or infinite; or if a table is given without a column
+        of times, or a matrix without `times`.
+
+    See Also
+    --------
+    strong_generalization_split : Split between users at random, as in the papers.
+
+    Examples
+    --------
+    >>> from sklearn_recvae.model_selection import temporal_split
+    >>> events = {
+    ...     "user": ["ann", "ann", "ann", "bob", "bob", "cid"],
+    ...     "item": ["Alien", "Brazil", "Dune", "Brazil", "Alien", "Alien"],
+    ...     "time": [1, 2, 7, 3, 8, 9],
+    ... }
+    >>> split = temporal_split(events, cut=5)
+    >>> split.X_train.toarray()
+    array([[1., 1.],
+           [0., 1.]], dtype=float32)
+    >>> split.test_users, split.y_test.toarray()
+    (array(['bob'], dtype=object), array([[1., 0.]], dtype=float32))
+    >>> split.n_dropped
+    {'new users': 1, 'new items': 1, 'repeats': 0}
+    """
+    if times is not None:
+        if encoder is not None:
+            raise ValueError(
+                "Got times and an encoder. Pass times with a matrix, or the encoder "
+                "with a table of events, which has its own column of times."
+            )
+        return _split_matrix(as_csr(X, name="X"), times, cut, fraction)
+    if issparse(X) or isinstance(X, np.ndarray | list | tuple):
+        raise ValueError(
+            f"Got X of type {type(X).__name__} without times. Pass a matrix of the "
+            "times of its entries, or a table of events: a data frame or a dict."
+        )
+    if encoder is None:
+        encoder = InteractionEncoder(time="time")
+    if encoder.time is None:
+        raise ValueError(
+            "The encoder has time=None, but only events with a time are before or "
+            "after a cut. Set time to the name of their column."
+        )
+    return _split_table(X, encoder, cut, fraction)
+
+
+def _split_matrix(X, times, cut, fraction):
+    cut, is_after = _cut_times(_times_of_entries(X, times), "times", cut, fraction)
+    before, after = select(X, ~is_after), select(X, is_after)
+    train_users = np.flatnonzero(np.diff(before.indptr))
+    kept_items = np.unique(before.indices)
+    split = _hold_out(
+        select_columns(before[train_users], kept_items),
+        after,
+        find_places(np.arange(X.shape[0]), train_users, "user"),
+        find_places(np.arange(X.shape[1]), kept_items, "item"),
+        cut,
+    )
+    split.kept_items, split.train_users = kept_items, train_users
+    split.test_users = train_users[split.pop("test_rows")]
+    return split
+
+
+def _split_table(table, encoder, cut, fraction):
+    names = [encoder.user, encoder.item, encoder.weight, encoder.time]
+    names = [name for name in names if name is not None]
+    columns, _ = read_columns(table, names)
+    times = check_times(columns[encoder.time], encoder.time)
+    cut, is_after = _cut_times(times, encoder.time, cut, fraction)
+    encoder = clone(encoder)
+    X_train = _encode(encoder, take_events(table, names, ~is_after), "before", cut)
+    # What is held out has ids of its own, to count those that are new.
+    later = clone(encoder).set_params(
+        half_life=None,
+        min_user_interactions=1,
+        min_item_interactions=1,
+        user_ids="auto",
+        item_ids="auto",
+    )
+    after = _encode(later, take_events(table, names, is_after), "from", cut)
+    split = _hold_out(
+        X_train,
+        after,
+        find_places(later.user_ids_, encoder.user_ids_, encoder.user),
+        find_places(later.item_ids_, encoder.item_ids_, encoder.item),
+        cut,
+    )
+    split.kept_items, split.train_users = encoder.item_ids_, encoder.user_ids_
+    split.test_users = encoder.user_ids_[split.pop("test_rows")]
+    split.encoder = encoder
+    return split
+
+
+def _encode(encoder, events, when, cut):
+    try:
+        return encoder.fit_transform(events)
+    except ValueError as error:
+        raise ValueError(f"Events {when} the cut at {cut}: {error}") from error
+
+
+def _times_of_entries(X, times):
+    """Return the time of each entry of a canonical CSR, in its order."""
+    if issparse(times):
+        check_sparse(times)
+    else:
+        times = np.asarray(times)
+    if times.shape != X.shape:
+        raise ValueError(
+            f"times has shape {times.shape}, but X has {X.shape}. Pass a matrix with "
+            "the time of each interaction where X has the interaction."
+        )
+    users, items = X.nonzero()
+    if not issparse(times):
+        return check_times(times[users, items], "times")
+    times = times.tocoo()
+    numbers = times.row.astype(np.int64) * X.shape[1] + times.col
+    order = np.argsort(numbers)
+    numbers = numbers[order]
+    if (numbers[1:] == numbers[:-1]).any():
+        raise ValueError(
+            "times has two entries for the same user and item, expected one. Keep the "
+            "last of them."
+        )
+    wanted = users.astype(np.int64) * X.shape[1] + items
+    places = np.searchsorted(numbers, wanted)
+    missing = np.flatnonzero(np.append(numbers, -1)[places] != wanted)
+    if len(missing):
+        user, item = users[missing[0]], items[missing[0]]
+        raise ValueError(
+            f"{len(missing)} interactions of X have no time, such as row {user} and "
+            f"column {item}. Pass times with an entry for each, an explicit one for 0."
+        )
+    return check_times(times.data[order][places], "times")
+
+
+def _cut_times(times, name, cut, fraction):
+    """Return the cut, and which of the times are not before it."""
+    check_can_be_cut(times, name)
+    if not len(times):
+        raise ValueError("There are no events, expected some on both sides of a cut.")
+    given = f"cut={cut}"
+    if cut is None:
+        cut = find_cut(times, fraction)
+        given = f"fraction={fraction}, a cut at {cut},"
+    else:
+        cut = parse_cut(cut, times)
+    is_after = are_at_or_after(times, cut)
+    if is_after.all() or not is_after.any():
+        side = "before" if is_after.all() else "after"
+        raise ValueError(
+            f"Got {given} but none of the {len(times)} events is {side} it: their "
+            f"times are from {times.min()} to {times.max()}. Pass a cut later than the "
+            "earliest and not later than the latest."
+        )
+    return cut, is_after
+
+
+def _hold_out(X_train, after, rows, columns, cut):
+    """Divide what came after into what can be found by a model, and what cannot.
+
+    `rows` and `columns` say where the users and items of `after` are in X_train, -1 for
+    nowhere.
+    """
+    # A row or a column without interactions is as new as one that is not there.
+    is_known_row = np.append(np.diff(X_train.indptr) > 0, False)
+    is_known_column = np.append(
+        np.bincount(X_train.indices, minlength=X_train.shape[1]) > 0, False
+    )
+    users, items = after.nonzero()
+    of_known_user = is_known_row[rows[users]]
+    of_known_item = is_known_column[columns[items]]
+    kept = of_known_user & of_known_item
+    places = rows[users[kept]], columns[items[kept]]
+    y = as_csr(csr_array((after.data[kept], places), shape=X_train.shape))
+    n_kept = y.nnz
+    y = remove_pairs(y, X_train)
+    n_dropped = {
+        "new users": int((~of_known_user).sum()),
+        "new items": int((of_known_user & ~of_known_item).sum()),
+        "repeats": n_kept - y.nnz,
+    }
+    test_rows = np.flatnonzero(np.diff(y.indptr))
+    if not len(test_rows):
+        raise ValueError(
+            f"Nothing after the cut at {cut} can be held out, of {after.nnz} "
+            f"interactions: {n_dropped}. Cut at another time, or pass more events."
+        )
+    return Bunch(
+        X_train=X_train,
+        X_test=X_train[test_rows],
+        y_test=y[test_rows],
+        test_rows=test_rows,
+        cut=cut,
+        n_new_users=len(np.unique(users[~of_known_user])),
+        n_new_items=len(np.unique(items[~of_known_item])),
+        n_dropped=n_dropped,
+    )

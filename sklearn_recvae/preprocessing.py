@@ -110,6 +110,7 @@ class InteractionEncoder(TransformerMixin, BaseEstimator):
     See Also
     --------
     sklearn_recvae.datasets.load_movielens : Matrices of published data sets.
+    sklearn_recvae.model_selection.temporal_split : Train on events before a time.
 
     Examples
     --------

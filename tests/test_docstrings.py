@@ -62,6 +62,7 @@ WITH_EXAMPLE = [
     "sklearn_recvae.metrics.ranking_scorer",
     "sklearn_recvae.model_selection.holdout_interactions",
     "sklearn_recvae.model_selection.strong_generalization_split",
+    "sklearn_recvae.model_selection.temporal_split",
 ]
 
 

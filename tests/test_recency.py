@@ -213,7 +213,7 @@ def test_no_event_has_no_reference():
 def test_bad_half_life(half_life):
     encoder = encoder_of(half_life)
     for days in (EVENTS["day"], DAYS):
-        with pytest.raises(ValueError, match=r"Got half_life=.*above 0.*Set it to None"):
+        with pytest.raises(ValueError, match=r"half_life=.*above 0.*Set it to None"):
             encoder.fit(with_days(days))
     with pytest.raises(NotFittedError):
         encoder.transform(EVENTS)
