@@ -78,7 +78,7 @@ def try_widths(seconds):
     """Fit each model, and what is frozen in a blend, to more columns and to fewer."""
     recvae = RecVAERecommender(4, hidden_dim=8, max_iter=1, random_state=0)
     ease = EASERecommender(20)
-    blend = BlendedRecommender([("recvae", recvae), ("ease", ease)])
+    blend = BlendedRecommender([("recvae", recvae), ("ease", ease)], random_state=0)
     owned = EASERecommender(20)
     frozen = BlendedRecommender([("ease", FrozenEstimator(owned))])
     outcomes = Counter()

@@ -80,7 +80,13 @@ def popularity(n_iter=1):
 
 
 def blend(n_iter=1):
-    return BlendedRecommender([("recvae", recvae(n_iter)), ("ease", ease())])
+    parts = [("recvae", recvae(n_iter)), ("ease", ease())]
+    return BlendedRecommender(parts, weights=None)
+
+
+def learned_blend(n_iter=1):
+    parts = [("recvae", recvae(n_iter)), ("ease", ease_cv())]
+    return BlendedRecommender(parts, random_state=0)
 
 
 # Each gives a new one; `n_iter` is how long it is trained, where that is a question.
@@ -92,5 +98,6 @@ ESTIMATORS = {
     "EASE, chosen": ease_cv,
     "popularity": popularity,
     "Blend": blend,
+    "Blend, learned": learned_blend,
     "cosine": lambda n_iter=1: CosineRecommender(),
 }
