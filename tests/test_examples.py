@@ -20,7 +20,7 @@ from sklearn_recvae import (
     RecVAERecommender,
 )
 from sklearn_recvae.datasets import make_interactions
-from sklearn_recvae.metrics import ndcg_at_k
+from sklearn_recvae.metrics import catalogue_coverage_at_k, ndcg_at_k
 from sklearn_recvae.model_selection import strong_generalization_split
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -173,6 +173,14 @@ def test_baselines_go_on_where_they_were(
     assert run["validation"] == pytest.approx(model.score(split.X_val, split.y_val))
     score = model.score(split.X_test, split.y_test)
     assert np.mean(run["test"]["NDCG@100"]) == pytest.approx(score, abs=1e-5)
+    lists = model.recommend(split.X_test, k=100)
+    coverage = catalogue_coverage_at_k(lists, split.X_test.shape[1], 100)
+    assert run["coverage"] == coverage
+    rows = [line.split() for line in printed.splitlines()]
+    (headings,) = (row for row in rows if "coverage@100" in row)
+    (of_ease,) = (row for row in rows if row[:1] == ["EASE"] and "of" in row)
+    # A mean has its error beside it, which has no heading.
+    assert of_ease[1 + 2 * headings.index("coverage@100")] == f"{coverage:.3f}"
 
 
 def test_blending_goes_on_where_it_was(tmp_path, run_script):
@@ -228,10 +236,12 @@ def test_baselines_are_tuned_by_validation_alone(tmp_path, monkeypatch):
 
     def fit_in_new_process(name, setting, seed, split):
         calls.append((setting, seed))
+        test_ranks = np.full((split.X_test.shape[0], 100), -1)
+        test_ranks[:, 0] = len(calls) - 1
         return {
             "setting": setting,
             "validation": validations[len(calls) - 1],
-            "test_ranks": np.full((split.X_test.shape[0], 100), len(calls) - 1),
+            "test_ranks": test_ranks,
         }
 
     tested = []
@@ -249,6 +259,7 @@ def test_baselines_are_tuned_by_validation_alone(tmp_path, monkeypatch):
     assert calls == [*((setting, 3) for setting in settings), (settings[1], 4)]
     assert tested == [1, 6]
     assert [run["setting"] for run in runs] == [settings[1]] * 2
+    assert [run["coverage"] for run in runs] == [1 / split.X_test.shape[1]] * 2
 
 
 def test_baselines_have_the_same_budget(monkeypatch):

@@ -37,7 +37,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from sklearn_recvae.metrics import ndcg_at_k
+from sklearn_recvae.metrics import catalogue_coverage_at_k, ndcg_at_k
 
 METRIC = "NDCG@100"
 REFERENCE = "RecVAE"
@@ -94,8 +94,15 @@ def run_settings(args, name, settings, seed, split):
                 break
         best = max(fits, key=lambda fitted: fitted["validation"])
         tests = [fitted.pop("test_ranks") for fitted in fits]
-        test = evaluate(split.y_test, tests[fits.index(best)])
-        return {**best, "tried": fits, "cpus": os.cpu_count(), "test": test}
+        ranks = tests[fits.index(best)]
+        return {
+            **best,
+            "tried": fits,
+            "cpus": os.cpu_count(),
+            "test": evaluate(split.y_test, ranks),
+            # Of all test users together; of the lists themselves nothing is kept.
+            "coverage": catalogue_coverage_at_k(ranks, split.X_test.shape[1], N_RANKS),
+        }
 
     identity = {
         "model": name,
@@ -174,28 +181,32 @@ def fit(connection, name, setting, seed, split):
 def print_table(runs):
     """Print what was chosen, the test results and the costs, the best model last."""
     table = Table(box=box.SIMPLE)
-    for heading in ["", *METRICS, "difference", "chosen", "tried", "s", "MB"]:
+    headings = ["", *METRICS, f"coverage@{N_RANKS}", "difference", "chosen", "tried"]
+    for heading in [*headings, "s", "MB"]:
         table.add_column(heading)
     for name, of_seeds in sorted(runs.items(), key=lambda item: mean_test(item[1])):
         first = of_seeds[0]
         chosen = ", ".join(f"{key} {value}" for key, value in first["setting"].items())
         results = [mean_and_error(mean_over_seeds(of_seeds, m)) for m in METRICS]
+        coverage = np.mean([run["coverage"] for run in of_seeds])
         seconds = np.mean([run["seconds"] for run in of_seeds])
         table.add_row(
             name,
             *[f"{mean:.4f} ({error:.4f})" for mean, error in results],
+            f"{coverage:.3f}",
             show_difference(runs, name),
             chosen,
             f"{len(first['tried'])} of {len(MODELS[name].settings)}",
             f"{seconds:.1f}",
             f"{max(run['megabytes'] for run in of_seeds)}",
         )
-    Console(width=150).print(table)
+    Console(width=165).print(table)
     print(
-        f"In brackets: the standard error over test users. Difference: {METRIC} minus\n"
-        f"that of {REFERENCE}, paired by test user, mean of the seeds, with its 95 %\n"
-        "interval over users. s, MB: time and memory of one fit with what was chosen,\n"
-        "validation after each epoch included where there is one."
+        "In brackets: the standard error over test users. Coverage: the share of the\n"
+        f"items that are in the list of at least one test user. Difference: {METRIC}\n"
+        f"minus that of {REFERENCE}, paired by test user, mean of the seeds, with its\n"
+        "95 % interval over users. s, MB: time and memory of one fit with what was\n"
+        "chosen, validation after each epoch included where there is one."
     )
     for name, of_seeds in runs.items():
         each = " ".join(f"{mean_test([run]):.4f}" for run in of_seeds)
