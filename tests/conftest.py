@@ -34,9 +34,11 @@ CORE = {
     "test_multvae.py",
     "test_preprocessing.py",
     "test_ranking.py",
+    "test_recency.py",
     "test_recvae_fit.py",
     "test_recvae_partial_fit.py",
     "test_saving.py",
+    "test_temporal_split.py",
 }
 
 # Networks are tiny here: one thread is faster, above all on a busy machine.

@@ -71,8 +71,9 @@ def study(monkeypatch):
     return temporal
 
 
-def test_windows_end_where_the_next_begins(study, movielens_zip):
+def test_windows_end_where_the_next_begins(study, movielens_zip, monkeypatch):
     """Popularity of one window, from the table by hand."""
+    monkeypatch.setattr(study, "MIN_USERS", 1)
     table = study.read_table(movielens_zip)
     part = study.split_by_time(table, (2003, 2004), (2005, 2008))
     assert list(part.validation) == ["from 2003"]

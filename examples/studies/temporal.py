@@ -2,7 +2,8 @@
 
 The *split by time* has windows of two years: a model is fitted on all that was before,
 and what users who were there already did in the window is held out. The *random split*
-holds out a fifth of all interactions, whenever they were. Parameters and half-lives are
+holds out a fifth of all interactions, whenever they were. Items with fewer than five
+users are left out: of those before the window, or of all. Parameters and half-lives are
 chosen on earlier windows, or on a fifth of what is left; the test is evaluated with the
 chosen ones alone. A finished fit is a file in ``--results`` and is not computed again.
 The table goes to ``--output`` as JSON too.
@@ -40,6 +41,7 @@ METRIC = "NDCG@100"
 REFERENCE = "EASE"  # of the differences between models
 HALF_LIVES = [180, 730, 2920]  # days
 N_YEARS = 2  # of a window
+MIN_USERS = 5  # of an item
 REGULARIZATIONS = [50, 200, 800]
 # What is tried of each model.
 SETTINGS = {
@@ -81,7 +83,7 @@ def parse_args():
     parser.add_argument(
         "--data", type=Path, required=True, help="a zip of MovieLens with ratings.csv"
     )
-    for name, years in {"validation": [2003, 2008], "test": [2009, 2018]}.items():
+    for name, years in {"validation": [2005, 2008], "test": [2009, 2018]}.items():
         parser.add_argument(
             f"--{name}",
             type=int,
@@ -120,7 +122,11 @@ def read_table(path):
 def make_encoder(half_life):
     """Make interactions of ratings above 3.5; days are the unit of half-lives."""
     return InteractionEncoder(
-        weight="rating", time="time", threshold=3.5, half_life=half_life
+        weight="rating",
+        time="time",
+        threshold=3.5,
+        half_life=half_life,
+        min_item_interactions=MIN_USERS,
     )
 
 
@@ -219,6 +225,7 @@ def run_window(args, table, window, split, name, setting, half_life):
         "half_life": half_life,
         "window": window,
         "max_iter": args.max_iter if name == "RecVAE" else None,
+        "min_users": MIN_USERS,
         "data": zlib.crc32(table["time"]),
     }
     file_name = f"temporal-{name}-{window}".replace(" ", "-")
