@@ -210,6 +210,7 @@ def search(n_parts, score):
     return weights, best, len(asked)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=11, max_size=11))
 def test_weights_of_two_parts_are_the_best_of_all_tenths(scores):
     weights, best, n_asked = search(2, lambda row: scores[round(10 * row[0])])
@@ -217,6 +218,7 @@ def test_weights_of_two_parts_are_the_best_of_all_tenths(scores):
     assert best == max(scores) == scores[round(10 * weights[0])]
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 10), st.integers(0, 1000))
 def test_weights_of_ten_parts_are_near_the_best(n_parts, seed):
     best = np.random.default_rng(seed).dirichlet(np.full(n_parts, 0.5))

@@ -249,7 +249,9 @@ def test_pruning_by_an_exception(X, fitted):
 
 def blend(*callbacks):
     part = recommender(max_iter=2).set_callbacks(*callbacks)
-    return BlendedRecommender([("recvae", part), ("ease", EASERecommender())])
+    return BlendedRecommender(
+        [("recvae", part), ("ease", EASERecommender())], weights=None
+    )
 
 
 def names_of_tasks(recorder, kind):
@@ -296,7 +298,7 @@ def test_callbacks_through_a_pipeline_to_the_parts_of_a_blend(X):
 def test_blend_of_fitted_parts_takes_callbacks(X):
     recorder = HandedOn()
     parts = [("ease", FrozenEstimator(EASERecommender().fit(X)))]
-    BlendedRecommender(parts).set_callbacks(recorder).fit(X)
+    BlendedRecommender(parts, weights=None).set_callbacks(recorder).fit(X)
     assert names_of_tasks(recorder, "end") == ["fit-ease", "fit"]
 
 

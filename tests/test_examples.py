@@ -215,7 +215,7 @@ def test_blending_goes_on_where_it_was(tmp_path, run_script):
     for file in results.glob("blending-RecVAE-1-*.json"):
         run = json.loads(file.read_text())
         recvae = RecVAERecommender(**run["settings"]["recvae"])
-        blend = BlendedRecommender([("recvae", recvae), ("ease", model)])
+        blend = BlendedRecommender([("recvae", recvae), ("ease", model)], weights=None)
         weight = run["weight"]
         blend.set_params(weights=[weight, 1 - weight])
         blend.fit(split.X_train, X_val=split.X_val, y_val=split.y_val)

@@ -257,7 +257,7 @@ def ease():
 
 
 def blend():
-    return BlendedRecommender([("a", ease()), ("b", ease())])
+    return BlendedRecommender([("a", ease()), ("b", ease())], weights=None)
 
 
 @pytest.mark.parametrize("make", [ease, blend])

@@ -29,7 +29,7 @@ def fitted_estimators():
     return {
         "RecVAE": recvae().fit(X, X_val=X),
         "EASE": ease,
-        "blend": BlendedRecommender(parts).fit(X),
+        "blend": BlendedRecommender(parts, weights=None).fit(X),
         "pipeline": make_pipeline(Binarizer(), recvae()).fit(X),
         "encoder": InteractionEncoder(min_item_interactions=2).fit(EVENTS),
     }

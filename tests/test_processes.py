@@ -141,7 +141,9 @@ def small():
 
 
 def blend():
-    return BlendedRecommender([("recvae", small()), ("ease", EASERecommender())])
+    return BlendedRecommender(
+        [("recvae", small()), ("ease", EASERecommender())], weights=None
+    )
 
 
 FAILING = {  # late, in the midst of things

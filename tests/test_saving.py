@@ -143,7 +143,7 @@ def change(model, **attributes):
 
 def blend(*names, part=None):
     part = part or FrozenEstimator(fitted(EASERecommender))
-    return BlendedRecommender([(name, part) for name in names]).fit(X)
+    return BlendedRecommender([(name, part) for name in names], weights=None).fit(X)
 
 
 NO_LOAD = {

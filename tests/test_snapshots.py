@@ -26,13 +26,13 @@ def make_ease():
 
 
 def make_blend():
-    model = BlendedRecommender([("ease", EASERecommender(20))]).fit(X)
+    model = BlendedRecommender([("ease", EASERecommender(20))], weights=None).fit(X)
     return model, model
 
 
 def make_blend_of_frozen():
     owned = EASERecommender(20).fit(X)
-    inner = BlendedRecommender([("ease", FrozenEstimator(owned))])
+    inner = BlendedRecommender([("ease", FrozenEstimator(owned))], weights=None)
     return BlendedRecommender([("blend", inner)]).fit(X), owned
 
 
