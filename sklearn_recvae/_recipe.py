@@ -26,9 +26,7 @@ def default_parts(n_items, seed):
     reason : str
         Why the linear part is what it is, in a sentence.
     """
-    recvae = RecVAERecommender(
-        ema_decay=0.8, slim_interval=10, early_stopping=True, random_state=seed
-    )
+    recvae = RecVAERecommender(ema_decay=0.8, slim_interval=10, random_state=seed)
     needed, free = memory_of_pairs(n_items, PAIR_BYTES), available_memory()
     fits = free is None or needed <= MEMORY_SHARE * free
     reason = f"all pairs of {n_items} items take {needed / 1e9:.1f} GB" + (
