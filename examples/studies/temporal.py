@@ -39,10 +39,10 @@ from sklearn_recvae.preprocessing import InteractionEncoder
 
 METRIC = "NDCG@100"
 REFERENCE = "EASE"  # of the differences between models
-HALF_LIVES = [180, 730, 2920]  # days
+HALF_LIVES = [45, 180, 730, 2920]  # days
 N_YEARS = 2  # of a window
 MIN_USERS = 5  # of an item
-REGULARIZATIONS = [50, 200, 800]
+REGULARIZATIONS = [10, 50, 200, 800]
 # What is tried of each model.
 SETTINGS = {
     "popularity": [{}],
