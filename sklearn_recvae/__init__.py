@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # for editors
     )
     from sklearn_recvae._recvae import RecVAERecommender as RecVAERecommender
     from sklearn_recvae._saving import load as load
+    from sklearn_recvae._sparse_ease import (
+        SparseEASERecommender as SparseEASERecommender,
+    )
 
 _ROOMS = {
     "BlendedRecommender": "_blend",
@@ -27,6 +30,7 @@ _ROOMS = {
     "MultVAERecommender": "_multvae",
     "PopularityRecommender": "_popularity",
     "RecVAERecommender": "_recvae",
+    "SparseEASERecommender": "_sparse_ease",
     "load": "_saving",
 }
 __all__ = list(_ROOMS)

@@ -58,6 +58,7 @@ class EASERecommender(ItemItemMixin, CallbackSupportMixin, BaseEstimator):
     See Also
     --------
     EASERecommenderCV : The same, with parameters that are chosen by validation.
+    SparseEASERecommender : Few weights for each item, for large catalogues.
     RecVAERecommender : A nonlinear model whose memory grows linearly with the items.
 
     References

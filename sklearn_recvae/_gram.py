@@ -53,7 +53,7 @@ def check_memory(n_items, pair_bytes):
         raise MemoryError(
             f"EASE needs {needed / 1e9:.1f} GB for the pairs of {n_items} items, but "
             f"{free / 1e9:.1f} GB are free. Leave out rare items, or use "
-            "RecVAERecommender, whose memory grows linearly with the items."
+            "SparseEASERecommender, whose memory grows linearly with the items."
         )
 
 

@@ -15,6 +15,7 @@ from sklearn_recvae import (
     MultVAERecommender,
     PopularityRecommender,
     RecVAERecommender,
+    SparseEASERecommender,
 )
 
 DOCS = Path(sklearn_recvae.__file__).parents[1] / "docs"
@@ -48,6 +49,7 @@ def api_pages():
         (MultVAERecommender, OF_ALL_RECOMMENDERS | OF_LATENT_ONES),
         (EASERecommender, OF_ALL_RECOMMENDERS | {"similar_items"}),
         (EASERecommenderCV, OF_ALL_RECOMMENDERS | {"similar_items"}),
+        (SparseEASERecommender, OF_ALL_RECOMMENDERS | {"similar_items"}),
         (PopularityRecommender, OF_ALL_RECOMMENDERS),
         (BlendedRecommender, OF_ALL_RECOMMENDERS),
     ],

@@ -45,6 +45,7 @@ WITH_EXAMPLE = [
     "sklearn_recvae.MultVAERecommender",
     "sklearn_recvae.EASERecommenderCV",
     "sklearn_recvae.PopularityRecommender",
+    "sklearn_recvae.SparseEASERecommender",
     "sklearn_recvae.datasets.load_movielens",
     "sklearn_recvae.datasets.fetch_movielens",
     "sklearn_recvae.datasets.load_netflix",
@@ -119,6 +120,7 @@ def test_the_package_says_what_it_is():
         "MultVAERecommender",
         "PopularityRecommender",
         "RecVAERecommender",
+        "SparseEASERecommender",
         "load",
     ]
 

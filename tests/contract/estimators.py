@@ -10,6 +10,7 @@ from sklearn_recvae import (
     MultVAERecommender,
     PopularityRecommender,
     RecVAERecommender,
+    SparseEASERecommender,
 )
 from sklearn_recvae._base import unchanged_on_error
 from sklearn_recvae._interactions import check_interactions
@@ -75,6 +76,10 @@ def ease_cv(n_iter=1):
     return EASERecommenderCV((5, 50), noise_rates=(0, 0.5), random_state=0)
 
 
+def sparse_ease(n_iter=1):
+    return SparseEASERecommender(5, n_neighbors=4)
+
+
 def popularity(n_iter=1):
     return PopularityRecommender()
 
@@ -96,6 +101,7 @@ ESTIMATORS = {
     "Mult-DAE": multdae,
     "EASE": ease,
     "EASE, chosen": ease_cv,
+    "EASE, sparse": sparse_ease,
     "popularity": popularity,
     "Blend": blend,
     "Blend, learned": learned_blend,
