@@ -65,6 +65,7 @@ def test_temporal_goes_on_where_it_was(tmp_path, movielens_zip, run_script):
 
 @pytest.fixture
 def study(monkeypatch):
+    pytest.importorskip("rich", reason="the scripts print tables: extra 'examples'")
     monkeypatch.syspath_prepend(EXAMPLES / "studies")
     import temporal
 
