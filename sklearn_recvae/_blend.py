@@ -70,7 +70,8 @@ class BlendedRecommender(
         is taken as it is inside of a :class:`~sklearn.frozen.FrozenEstimator`. None
         takes what is best on most data: "recvae", a :class:`RecVAERecommender` with
         averaged weights and ImplicitSLIM, and "linear", an
-        :class:`EASERecommenderCV` where its matrices fit into the memory that is free.
+        :class:`EASERecommenderCV` where its matrices fit into the memory that is free,
+        else a :class:`SparseEASERecommender`.
     weights : array-like of shape (n_parts,), "auto" or None, default="auto"
         Non-negative weights of the parts; they are divided by their sum. None weights
         all alike. "auto" searches the best by the NDCG@100 of held-out users: `X_val`

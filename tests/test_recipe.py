@@ -11,6 +11,7 @@ from sklearn_recvae import (
     EASERecommender,
     EASERecommenderCV,
     RecVAERecommender,
+    SparseEASERecommender,
     load,
 )
 from sklearn_recvae import _recipe as recipe
@@ -62,13 +63,16 @@ def test_equal_seeds_give_equal_blends_and_others_do_not():
 
 
 @pytest.mark.usefixtures("small")
-def test_without_memory_for_pairs_there_is_no_linear_part(monkeypatch, capsys):
+def test_without_memory_for_pairs_the_linear_part_is_sparse(monkeypatch, capsys):
     monkeypatch.setattr(recipe, "available_memory", lambda: 1e8)
     model = BlendedRecommender(verbose=1, random_state=0).fit(X)
-    assert list(model.named_estimators_) == ["recvae"]
-    assert model.weights_.tolist() == [1]
+    assert type(model.named_estimators_.linear) is SparseEASERecommender
+    assert model.score(X) > 0
     printed = capsys.readouterr().out
-    assert "[Blend] linear part: none, all pairs of 30 items take 0.3 GB" in printed
+    assert (
+        "[Blend] linear part: EASE of few weights for each item, all pairs of 30 items "
+        "take 0.3 GB, 0.1 GB are free" in printed
+    )
 
 
 @pytest.mark.usefixtures("small")
