@@ -65,6 +65,26 @@ def test_memory(run_script):
     ]
 
 
+def test_catalogue(tmp_path, run_script):
+    file = tmp_path / "catalogue.json"
+    options = ["--items", 20, "--users", 50, "--factors", 1, "--models", "EASE"]
+    options += ["--json", file]
+    printed, _ = run_script("benchmarks/catalogue.py", *options)
+    assert printed.startswith("50 users, 20 items")
+    (fit,) = json.loads(file.read_text())["fits"]
+    assert (fit["model"], fit["shape"]) == ("EASE", [50, 20])
+    assert fit["seconds"] > 0
+    assert fit["peak_gb"] > 0
+
+
+def test_catalogue_of_popular_items(tmp_path, run_script):
+    options = ["--items", 20, "--factors", 1, 2, "--models", "sparse"]
+    options += ["--data", save(tmp_path)]
+    printed, _ = run_script("benchmarks/catalogue.py", *options)
+    assert re.findall(r"users, (\d+) items", printed) == ["20", "40"]
+    assert printed.count("times the peak") == 1
+
+
 def test_files(run_script):
     printed, _ = run_script("benchmarks/files.py", "--items", 2000)
     assert len(printed.splitlines()) == 8
