@@ -39,8 +39,8 @@ class SparseEASERecommender(SparseItemItemMixin, CallbackSupportMixin, BaseEstim
 
     Time grows linearly with the items, too, and with the sum of the squares of the
     numbers of items of the users: leave out users with tens of thousands of items,
-    which no person has. With fewer than some ten thousand items
-    :class:`EASERecommender` is faster.
+    which no person has. With fewer than some thousand items
+    :class:`EASERecommender` is as fast.
 
     Read more in the :ref:`User Guide <sparse_ease>`.
 
