@@ -237,9 +237,3 @@ def test_study_goes_on_where_it_was(tmp_path, run_script):
     assert row["test"] == pytest.approx(ours.mean(), abs=1e-4)
     assert row["difference"] == pytest.approx((ours - theirs).mean(), abs=1e-4)
     assert f"| VampPrior | {row['test']:.4f} |".replace(" 0.", " .") in printed
-
-
-def test_table_in_the_docs_is_that_of_the_results(study):
-    summary = json.loads((STUDIES / "negative_results.json").read_text("utf-8"))
-    page = (PROJECT / "docs" / "reproducing.md").read_text("utf-8")
-    assert "\n".join(study.to_markdown(summary)) in page
