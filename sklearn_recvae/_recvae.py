@@ -282,9 +282,8 @@ class RecVAERecommender(VAERecommender):
         )
 
     def _build_objective(self, network):
-        kl_weight = (
-            ConstantKL(self.beta) if self.gamma_ is None else RescaledKL(self.gamma_)
-        )
+        gamma = self.gamma_ if isinstance(self.gamma, str) else self.gamma
+        kl_weight = ConstantKL(self.beta) if gamma is None else RescaledKL(gamma)
         return Objective(MultinomialLikelihood(), self._build_prior(network), kl_weight)
 
     def _build_prior(self, network):
