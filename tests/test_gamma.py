@@ -10,7 +10,7 @@ from sklearn_recvae._training.trainer import Trainer
 from sklearn_recvae.datasets import make_interactions
 
 X, _, _ = make_interactions(60, 20, mean_interactions=5, random_state=0)
-X = X * np.random.default_rng(0).choice([0.5, 1, 2], size=(60, 1))
+X = (X * np.random.default_rng(0).choice([0.5, 1, 2], size=(60, 1))).tocsr()
 FEW = X[:10] * 3
 GAMMA = 0.45 / X.toarray().sum(axis=1).mean()
 
