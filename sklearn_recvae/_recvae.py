@@ -59,12 +59,12 @@ class RecVAERecommender(VAERecommender):
         Number of the encoder's hidden layers.
     dense_connections : bool, default=True
         Whether each hidden layer also receives the sum of all earlier ones.
-    gamma : float, "auto" or None, default=0.005
-        Weight of a user's KL term per interaction (per unit of the row's sum). The
-        paper has 0.005 for MovieLens-20M, 0.0035 for Netflix, 0.01 for the Million
-        Song Dataset. "auto" is 0.45 divided by the mean sum of a training user's row,
-        near the paper's values on its data, and larger where histories are short. 0
-        turns the term off; None uses `beta`.
+    gamma : float, "auto" or None, default="auto"
+        Weight of a user's KL term per interaction (per unit of the row's sum). "auto"
+        is 0.45 divided by the mean sum of a training user's row: near the paper's
+        values on its data (0.005 for MovieLens-20M, 0.0035 for Netflix, 0.01 for the
+        Million Song Dataset), and larger where histories are short. 0 turns the term
+        off; None uses `beta`.
     beta : float or None, default=None
         The same weight of the KL term for every user; needs ``gamma=None``.
     prior_weights : array-like of 3 floats, default=(0.15, 0.75, 0.1)
@@ -219,7 +219,7 @@ class RecVAERecommender(VAERecommender):
         hidden_dim=600,
         n_hidden_layers=5,
         dense_connections=True,
-        gamma=0.005,
+        gamma="auto",
         beta=None,
         prior_weights=(0.15, 0.75, 0.1),
         noise_rate=0.5,

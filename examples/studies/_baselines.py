@@ -1,8 +1,9 @@
 """The models of ``compare_baselines.py``, each behind a function of the same form.
 
 ``fit(split, setting, seed)`` trains on ``split.X_train``, and gives a function that
-ranks, for the users of a part of the split, the items that they do not have yet. A
-library is imported where it is used, so that a missing one takes nothing else away.
+ranks, for the users of a part of the split, the items that they do not have yet; a
+blend gives such a function for each of its parts too. A library is imported where it is
+used, so that a missing one takes nothing else away.
 """
 
 import os
@@ -14,8 +15,15 @@ from _runs import N_RANKS, rank_by_scores, stack_all_users
 from scipy.sparse import csr_matrix
 from sklearn.model_selection import ParameterGrid
 
-from sklearn_recvae import EASERecommender, RecVAERecommender
+from sklearn_recvae import (
+    BlendedRecommender,
+    EASERecommender,
+    PopularityRecommender,
+    RecVAERecommender,
+    SparseEASERecommender,
+)
 
+N_ITERATIONS = 50  # of RecVAE: its default
 # Neural models are validated after each epoch, or iteration; so many without a better
 # one end the training, and the best one is kept.
 PATIENCE = 10
@@ -35,11 +43,10 @@ def grid(**values):
     return list(ParameterGrid({name: values[name] for name in values}))
 
 
-def fit_popularity(split, setting, seed):
-    popularity = split.X_train.sum(axis=0, dtype=np.float64)
-    return rank_by_scores(
-        split, lambda part, rows: np.tile(popularity, (rows.stop - rows.start, 1))
-    )
+def fit_ours(estimator, split, setting, seed):
+    """Fit a model of this package that has neither validation nor a seed."""
+    model = estimator(**setting).fit(split.X_train)
+    return lambda part: model.recommend(split[part], k=N_RANKS)
 
 
 def fit_recvae(split, setting, seed):
@@ -48,6 +55,35 @@ def fit_recvae(split, setting, seed):
     )
     model.fit(split.X_train, X_val=split.X_val, y_val=split.y_val)
     return lambda part: model.recommend(split[part], k=N_RANKS)
+
+
+def fit_recipe(split, setting, seed):
+    """Fit a blend without arguments; its parts are ranked alone, too."""
+    parts = None
+    if setting["max_iter"] != N_ITERATIONS:  # the same, as for a large catalogue
+        recvae = RecVAERecommender(
+            ema_decay=0.8, slim_interval=10, random_state=seed, **setting
+        )
+        parts = [("linear", SparseEASERecommender()), ("recvae", recvae)]
+    model = BlendedRecommender(parts, random_state=seed)
+    model.fit(split.X_train, X_val=split.X_val, y_val=split.y_val)
+    return rank_with_parts(model, split, "recipe")
+
+
+def fit_recipe_alone(split, setting, seed):
+    """Fit a blend without arguments, which holds out a tenth of its users."""
+    model = BlendedRecommender(random_state=seed).fit(split.X_train)
+    return lambda part: model.recommend(split[part], k=N_RANKS)
+
+
+def rank_with_parts(blend, split, name):
+    recvae, linear = (blend.named_estimators_[part] for part in ("recvae", "linear"))
+    models = {name: blend, f"RecVAE of the {name}": recvae}
+    models[f"linear part of the {name}"] = linear
+    return {
+        name: lambda part, model=model: model.recommend(split[part], k=N_RANKS)
+        for name, model in models.items()
+    }
 
 
 def fit_plain_vae(split, setting, seed):
@@ -62,11 +98,6 @@ def fit_plain_vae(split, setting, seed):
         "max_iter": 150,
     }
     return fit_recvae(split, plain | setting, seed)
-
-
-def fit_ease(split, setting, seed):
-    model = EASERecommender(**setting).fit(split.X_train)
-    return lambda part: model.recommend(split[part], k=N_RANKS)
 
 
 def fit_item_knn(split, setting, seed):
@@ -140,8 +171,11 @@ def fit_recbole(name, split, setting, seed):
 
 
 # As many settings for each model; the first is what its library or its paper has.
+# RecVAE and the recipe have their defaults alone: what they choose, they choose inside.
 MODELS = {
-    "popularity": Model(fit_popularity, [{}], "sklearn_recvae"),
+    "popularity": Model(
+        partial(fit_ours, PopularityRecommender), [{}], "sklearn_recvae"
+    ),
     "item-kNN": Model(
         fit_item_knn,
         grid(K=[20, 100, 1000], weighting=["cosine", "tf-idf"]),
@@ -163,8 +197,18 @@ MODELS = {
         fit_slim, grid(alpha=[0.05, 0.02, 0.007, 0.002, 0.0007, 0.0002]), "irspack"
     ),
     "EASE": Model(
-        fit_ease,
+        partial(fit_ours, EASERecommender),
         grid(regularization=[100, 300, 30, 1000, 10, 3000]),
+        "sklearn_recvae",
+    ),
+    "EASE with noise": Model(
+        partial(fit_ours, EASERecommender),
+        grid(noise_rate=[0.5, 0.3], regularization=[100, 300, 30]),
+        "sklearn_recvae",
+    ),
+    "sparse EASE": Model(
+        partial(fit_ours, SparseEASERecommender),
+        grid(noise_rate=[0.5, 0.3], regularization=[50, 20, 100]),
         "sklearn_recvae",
     ),
     "CDAE": Model(
@@ -198,9 +242,12 @@ MODELS = {
         seeded=True,
     ),
     "RecVAE": Model(
-        fit_recvae,
-        grid(gamma=[0.005, 0.01, 0.0025, 0.02, 0.05, 0.001]),
-        "sklearn_recvae",
-        seeded=True,
+        fit_recvae, [{"max_iter": N_ITERATIONS}], "sklearn_recvae", seeded=True
+    ),
+    "recipe": Model(
+        fit_recipe, [{"max_iter": N_ITERATIONS}], "sklearn_recvae", seeded=True
+    ),
+    "recipe without X_val": Model(
+        fit_recipe_alone, [{}], "sklearn_recvae", seeded=True
     ),
 }

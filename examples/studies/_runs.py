@@ -9,6 +9,8 @@ import hashlib
 import json
 import os
 import platform
+import shlex
+import subprocess
 import sys
 import time
 import zlib
@@ -176,6 +178,32 @@ def get_versions():
     modules = np, scipy, sklearn, torch, sklearn_recvae
     versions = {module.__name__: str(module.__version__) for module in modules}
     return {"python": platform.python_version(), **versions}
+
+
+def provenance():
+    """Say how the table that is made now was made."""
+    command = shlex.join([f"examples/studies/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--exclude=*"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "command": f"python {command}",
+        "commit": commit.stdout.strip() or "unknown",
+        "machine": f"{os.cpu_count()} CPUs, {processor()}",
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def processor():
+    """Name the processor, as Linux does where it runs."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(": ")[1] for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def fingerprint(split):

@@ -1,19 +1,23 @@
 """Compare RecVAE with other models, all tuned on one split with the same budget.
 
-Every model has the same number of settings to try, and none is begun after
-``--minutes``. The best by validation NDCG@100 is fitted for each seed, and the test
-users are evaluated with it alone. A finished run is a file in ``--results`` and is not
-computed again. A model whose library is missing is left out; run the script again where
-the library is, with the same results, to add it.
+Other models have the same number of settings to try, and none is begun after
+``--minutes``; RecVAE and the recipe, a blend without arguments, have their defaults.
+The best by validation NDCG@100 is fitted for each seed, and the test users are
+evaluated with it alone. A finished run is a file in ``--results`` and is not computed
+again. A model whose library is missing is left out; run the script again where the
+library is, with the same results, to add it. The table goes to ``--summary`` too,
+beside those of other data.
 
     python examples/studies/compare_baselines.py --data ml-1m.zip
 """
 
 import importlib
+import json
 import multiprocessing
 import os
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -30,6 +34,7 @@ from _runs import (
     mean_and_error,
     mean_over_seeds,
     paired_difference,
+    provenance,
 )
 from matplotlib import colormaps
 from matplotlib.figure import Figure
@@ -40,7 +45,7 @@ from rich.table import Table
 from sklearn_recvae.metrics import catalogue_coverage_at_k, ndcg_at_k
 
 METRIC = "NDCG@100"
-REFERENCE = "RecVAE"
+REFERENCE = "recipe"
 START_METHOD = "spawn"  # of the process of a fit
 
 
@@ -54,11 +59,14 @@ def main():
             runs[name] = run_model(args, name, split)
         except (ImportError, MemoryError) as error:
             missing[name] = error
-    print_table(runs)
+    rows = list_rows(runs)
+    print_table(rows)
     for name, error in missing.items():
         print(f"{name}: not fitted. {type(error).__name__}: {error}")
     draw(runs).savefig(args.output, dpi=150)
     print(f"Picture: {args.output}")
+    if args.summary is not None:
+        write_summary(args.summary, args.name or args.data.stem, split, rows)
 
 
 def parse_args():
@@ -68,6 +76,11 @@ def parse_args():
     parser.add_argument(
         "--minutes", type=float, default=10, help="no setting is begun after these"
     )
+    parser.add_argument(
+        "--max-iter", type=int, help="iterations of RecVAE, and of that in the recipe"
+    )
+    parser.add_argument("--summary", type=Path, help="JSON file of tables")
+    parser.add_argument("--name", help="of the data in the summary")
     return parser.parse_args()
 
 
@@ -75,6 +88,8 @@ def run_model(args, name, split):
     """Tune the model with the first seed, and fit what was chosen with the others."""
     seeds = args.seeds if MODELS[name].seeded else args.seeds[:1]
     settings = MODELS[name].settings
+    if args.max_iter is not None and "max_iter" in settings[0]:
+        settings = [setting | {"max_iter": args.max_iter} for setting in settings]
     runs = []
     for seed in seeds:
         runs.append(run_settings(args, name, settings, seed, split))
@@ -94,14 +109,13 @@ def run_settings(args, name, settings, seed, split):
                 break
         best = max(fits, key=lambda fitted: fitted["validation"])
         tests = [fitted.pop("test_ranks") for fitted in fits]
-        ranks = tests[fits.index(best)]
+        ranks, *of_parts = tests[fits.index(best)].items()
         return {
             **best,
             "tried": fits,
             "cpus": os.cpu_count(),
-            "test": evaluate(split.y_test, ranks),
-            # Of all test users together; of the lists themselves nothing is kept.
-            "coverage": catalogue_coverage_at_k(ranks, split.X_test.shape[1], N_RANKS),
+            **evaluate_ranks(split, ranks[1]),
+            "parts": {part: evaluate_ranks(split, ranks) for part, ranks in of_parts},
         }
 
     identity = {
@@ -115,6 +129,15 @@ def run_settings(args, name, settings, seed, split):
     return load_or_compute(args.results, file_name, identity, compute)
 
 
+def evaluate_ranks(split, ranks):
+    n_items = split.X_test.shape[1]
+    return {
+        "test": evaluate(split.y_test, ranks),
+        # Of all test users together; of the lists themselves nothing is kept.
+        "coverage": catalogue_coverage_at_k(ranks, n_items, N_RANKS),
+    }
+
+
 def fit_in_new_process(name, setting, seed, split):
     """Fit, and validate; the seconds and the memory are those of the fit alone."""
     context = multiprocessing.get_context(START_METHOD)
@@ -126,7 +149,7 @@ def fit_in_new_process(name, setting, seed, split):
         library = receive(connection)
         memory = watch_memory(process, connection)
         seconds = receive(connection)
-        ranks = receive(connection)
+        of_validation, of_test = receive(connection)
     except EOFError:
         process.join()
         raise RuntimeError(
@@ -140,8 +163,8 @@ def fit_in_new_process(name, setting, seed, split):
         "library": library,
         "seconds": round(seconds, 2),
         "megabytes": round(memory / 1e6),
-        "validation": ndcg_at_k(split.y_val, ranks["X_val"], N_RANKS),
-        "test_ranks": ranks["X_test"],
+        "validation": ndcg_at_k(split.y_val, of_validation, N_RANKS),
+        "test_ranks": of_test,
     }
 
 
@@ -171,58 +194,92 @@ def fit(connection, name, setting, seed, split):
         connection.send(f"{library.__name__} {library.__version__}")
         connection.recv()
         start = time.perf_counter()
-        rank = model.fit(split, setting, seed)
+        rankers = model.fit(split, setting, seed)
         connection.send(time.perf_counter() - start)
-        connection.send({part: rank(part) for part in ["X_val", "X_test"]})
+        if not isinstance(rankers, dict):  # it has no parts
+            rankers = {name: rankers}
+        of_test = {each: rank("X_test") for each, rank in rankers.items()}
+        connection.send((rankers[name]("X_val"), of_test))
     except (ImportError, MemoryError) as error:
         connection.send(error)
 
 
-def print_table(runs):
-    """Print what was chosen, the test results and the costs, the best model last."""
+def list_rows(runs):
+    """List what was chosen, the test results and the costs, the best model last."""
+    rows = []
+    for name, of_seeds in runs.items():
+        first = of_seeds[0]
+        costs = {
+            "setting": first["setting"],
+            "tried": f"{len(first['tried'])} of {len(MODELS[name].settings)}",
+            "seconds": float(np.mean([run["seconds"] for run in of_seeds])),
+            "megabytes": max(run["megabytes"] for run in of_seeds),
+            "library": first["library"],
+        }
+        rows.append({"name": name} | measure(runs, of_seeds, name) | costs)
+        for part in first["parts"]:
+            of_part = [run["parts"][part] for run in of_seeds]
+            rows.append({"name": part} | measure(runs, of_part, part))
+    return sorted(rows, key=lambda row: row[METRIC][0])
+
+
+def measure(runs, of_seeds, name):
+    """Give the means over users and seeds, and the difference to the reference."""
+    values = mean_over_seeds(of_seeds, METRIC)
+    row = {m: mean_and_error(mean_over_seeds(of_seeds, m)) for m in METRICS}
+    row["coverage"] = float(np.mean([run["coverage"] for run in of_seeds]))
+    row["each seed"] = [mean_over_seeds([run], METRIC).mean() for run in of_seeds]
+    if name != REFERENCE and REFERENCE in runs:
+        others = mean_over_seeds(runs[REFERENCE], METRIC)
+        row["difference"] = paired_difference(values, others)
+    return row
+
+
+def print_table(rows):
+    """Print the rows."""
     table = Table(box=box.SIMPLE)
     headings = ["", *METRICS, f"coverage@{N_RANKS}", "difference", "chosen", "tried"]
     for heading in [*headings, "s", "MB"]:
         table.add_column(heading)
-    for name, of_seeds in sorted(runs.items(), key=lambda item: mean_test(item[1])):
-        first = of_seeds[0]
-        chosen = ", ".join(f"{key} {value}" for key, value in first["setting"].items())
-        results = [mean_and_error(mean_over_seeds(of_seeds, m)) for m in METRICS]
-        coverage = np.mean([run["coverage"] for run in of_seeds])
-        seconds = np.mean([run["seconds"] for run in of_seeds])
+    for row in rows:
+        chosen = row.get("setting", {}).items()
         table.add_row(
-            name,
-            *[f"{mean:.4f} ({error:.4f})" for mean, error in results],
-            f"{coverage:.3f}",
-            show_difference(runs, name),
-            chosen,
-            f"{len(first['tried'])} of {len(MODELS[name].settings)}",
-            f"{seconds:.1f}",
-            f"{max(run['megabytes'] for run in of_seeds)}",
+            row["name"],
+            *["{:.4f} ({:.4f})".format(*row[metric]) for metric in METRICS],
+            f"{row['coverage']:.3f}",
+            "{:+.4f} ± {:.4f}".format(*row["difference"])
+            if "difference" in row
+            else "",
+            ", ".join(f"{key} {value}" for key, value in chosen),
+            row.get("tried", ""),
+            f"{row['seconds']:.1f}" if "seconds" in row else "",
+            str(row.get("megabytes", "")),
         )
     Console(width=165).print(table)
     print(
         "In brackets: the standard error over test users. Coverage: the share of the\n"
         f"items that are in the list of at least one test user. Difference: {METRIC}\n"
-        f"minus that of {REFERENCE}, paired by test user, mean of the seeds, with its\n"
-        "95 % interval over users. s, MB: time and memory of one fit with what was\n"
-        "chosen, validation after each epoch included where there is one."
+        f"minus that of the {REFERENCE}, paired by test user, mean of the seeds, with\n"
+        "its 95 % interval over users. s, MB: time and memory of one fit with what\n"
+        "was chosen, validation after each epoch included where there is one."
     )
-    for name, of_seeds in runs.items():
-        each = " ".join(f"{mean_test([run]):.4f}" for run in of_seeds)
-        print(f"{name} ({of_seeds[0]['library']}), {METRIC} in each seed: {each}")
+    for row in rows:
+        each = " ".join(f"{value:.4f}" for value in row["each seed"])
+        print(f"{row['name']}, {METRIC} in each seed: {each}")
 
 
-def mean_test(runs):
-    return mean_over_seeds(runs, METRIC).mean()
-
-
-def show_difference(runs, name):
-    if name == REFERENCE or REFERENCE not in runs:
-        return ""
-    values = (mean_over_seeds(runs[n], METRIC) for n in (name, REFERENCE))
-    difference, half = paired_difference(*values)
-    return f"{difference:+.4f} ± {half:.4f}"
+def write_summary(file, name, split, rows):
+    """Put the table of these data into a file of tables."""
+    tables = json.loads(file.read_text()) if file.exists() else {}
+    n_users = {part: split[f"X_{part}"].shape[0] for part in ("train", "val", "test")}
+    tables[name] = {
+        **provenance(),
+        "n_users": n_users,
+        "n_items": split.X_train.shape[1],
+        "mean_interactions": split.X_train.nnz / split.X_train.shape[0],
+        "rows": rows,
+    }
+    file.write_text(json.dumps(tables, indent=1) + "\n")
 
 
 def draw(runs):
