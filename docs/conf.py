@@ -11,7 +11,8 @@ from sklearn_recvae import __version__
 
 docs = Path(__file__).parent
 sys.path.insert(0, str(docs))
-from api_pages import methods_by_class  # noqa: E402 - of this folder
+import figures  # noqa: E402 - of this folder
+from api_pages import methods_by_class  # noqa: E402
 
 project = "sklearn_recvae"
 author = "the sklearn_recvae developers"
@@ -27,6 +28,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build"]
+figures.draw(figures.read_results("baselines.json"), docs / "generated" / "quality.svg")
 templates_path = ["_templates"]
 default_role = "literal"  # `name` in docstrings
 toc_object_entries_show_parents = "hide"

@@ -226,7 +226,7 @@ def test_gamma_and_beta_exclude_each_other(dense):
         ):
             getattr(recommender(gamma=None), method)(dense)
         with pytest.raises(
-            ValueError, match=r"beta=0\.2 together with gamma=0\.005.*Set gamma=None"
+            ValueError, match=r"beta=0\.2 together with gamma='auto'.*Set gamma=None"
         ):
             getattr(recommender(beta=0.2), method)(dense)
         # Zero is a weight.

@@ -355,7 +355,7 @@ def test_blend_of_blends(tmp_path):
     ("part", "error", "message"),
     [
         (recvae(gamma=-1), ValueError, "'gamma' parameter of RecVAERecommender"),
-        (recvae(beta=1), ValueError, "Got beta=1 together with gamma=0.005"),
+        (recvae(beta=1), ValueError, "Got beta=1 together with gamma='auto'"),
         (recvae(device="tpu"), ValueError, "device='tpu' was asked for"),
         (recvae(slim_interval=1, slim_min_count=999), ValueError, "No item of X has"),
         (EASERecommender(-1), ValueError, "'regularization' parameter of EASE"),

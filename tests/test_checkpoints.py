@@ -129,7 +129,7 @@ def test_no_random_state(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"gamma": 0.1}, "gamma was 0.005 and is 0.1"),
+        ({"gamma": 0.1}, "gamma was 'auto' and is 0.1"),
         ({"random_state": 1}, "random_state was 0 and is 1"),
         ({"prior_weights": (1, 0, 0)}, "prior_weights was"),
         ({"precision": "mixed"}, "precision was"),
@@ -540,5 +540,5 @@ def test_fingerprint_can_be_read_by_people(tmp_path):
     safetensors = pytest.importorskip("safetensors")
     with safetensors.safe_open(tmp_path / "000001.checkpoint", "numpy") as file:
         header = json.loads(file.metadata()["sklearn_recvae"])
-    assert header["content"]["fingerprint"]["gamma"] == "0.005"
+    assert header["content"]["fingerprint"]["gamma"] == "'auto'"
     assert header["content"]["iteration"] == 1

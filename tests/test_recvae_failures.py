@@ -10,7 +10,7 @@ from common import N_ITEMS, assert_same_fit, recommender
 DIVERGING = {"learning_rate": 1e6}
 FAILURES = {
     "diverges": (DIVERGING, {}, "Training diverged.*learning_rate.*too large"),
-    "gamma and beta": ({"beta": 1.0}, {}, "beta=1.0 together with gamma=0.005"),
+    "gamma and beta": ({"beta": 1.0}, {}, "beta=1.0 together with gamma='auto'"),
     "no weight": ({"gamma": None}, {}, "gamma and beta are both None"),
     "prior": ({"prior_weights": (1, 1, 1)}, {}, "prior_weights=.*sum 1"),
     "parameter": ({"noise_rate": 1.0}, {}, "'noise_rate' parameter"),

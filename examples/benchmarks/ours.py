@@ -32,6 +32,7 @@ def fit_briefly(X, batch_size=500, latent_dim=200, precision="auto"):
     """Fit one iteration on the first batch: all that timing needs of a fitted model."""
     model = RecVAERecommender(
         latent_dim,
+        gamma=0.005,  # as the dense implementation
         batch_size=batch_size,
         precision=precision,
         max_iter=1,

@@ -32,6 +32,7 @@ METRICS = {
 def run_ours(split, seed, max_iter, precision, batch_size=500):
     """Fit the estimator and rank the test users."""
     model = RecVAERecommender(
+        gamma=0.005,  # as the dense implementation
         batch_size=batch_size,
         max_iter=max_iter,
         precision=precision,

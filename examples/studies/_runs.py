@@ -71,6 +71,29 @@ def add_data_arguments(parser):
     )
 
 
+def add_summary_arguments(parser):
+    """Add the options of `add_to_summary`."""
+    parser.add_argument("--summary", type=Path, help="JSON file of the tables of data")
+    parser.add_argument("--name", help="name of these data in the summary")
+
+
+def add_to_summary(file, name, table):
+    """Put the table of these data into a file of tables, and say how it was made."""
+    tables = json.loads(file.read_text()) if file.exists() else {}
+    tables[name] = {"made": provenance(), **table}
+    file.write_text(json.dumps(tables, indent=1) + "\n")
+
+
+def describe(split):
+    """Give the sizes of a split."""
+    n_train, n_items = split.X_train.shape
+    return {
+        "n_users": {part: split[f"X_{part}"].shape[0] for part in ("train", "test")},
+        "n_items": n_items,
+        "mean_interactions": split.X_train.nnz / n_train,
+    }
+
+
 def auto_batch_size(n_users):
     """Give what ``batch_size="auto"`` is for so many training users."""
     return min(500, max(50, n_users // 32))

@@ -12,12 +12,10 @@ beside those of other data.
 """
 
 import importlib
-import json
 import multiprocessing
 import os
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -26,6 +24,9 @@ from _runs import (
     METRICS,
     N_RANKS,
     add_data_arguments,
+    add_summary_arguments,
+    add_to_summary,
+    describe,
     evaluate,
     fingerprint,
     load_and_split,
@@ -34,7 +35,6 @@ from _runs import (
     mean_and_error,
     mean_over_seeds,
     paired_difference,
-    provenance,
 )
 from matplotlib import colormaps
 from matplotlib.figure import Figure
@@ -66,12 +66,14 @@ def main():
     draw(runs).savefig(args.output, dpi=150)
     print(f"Picture: {args.output}")
     if args.summary is not None:
-        write_summary(args.summary, args.name or args.data.stem, split, rows)
+        name = args.name or args.data.stem
+        add_to_summary(args.summary, name, describe(split) | {"rows": rows})
 
 
 def parse_args():
     parser = make_parser(__doc__.splitlines()[0], "baselines.png")
     add_data_arguments(parser)
+    add_summary_arguments(parser)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument(
         "--minutes", type=float, default=10, help="no setting is begun after these"
@@ -79,8 +81,6 @@ def parse_args():
     parser.add_argument(
         "--max-iter", type=int, help="iterations of RecVAE, and of that in the recipe"
     )
-    parser.add_argument("--summary", type=Path, help="JSON file of tables")
-    parser.add_argument("--name", help="of the data in the summary")
     return parser.parse_args()
 
 
@@ -266,20 +266,6 @@ def print_table(rows):
     for row in rows:
         each = " ".join(f"{value:.4f}" for value in row["each seed"])
         print(f"{row['name']}, {METRIC} in each seed: {each}")
-
-
-def write_summary(file, name, split, rows):
-    """Put the table of these data into a file of tables."""
-    tables = json.loads(file.read_text()) if file.exists() else {}
-    n_users = {part: split[f"X_{part}"].shape[0] for part in ("train", "val", "test")}
-    tables[name] = {
-        **provenance(),
-        "n_users": n_users,
-        "n_items": split.X_train.shape[1],
-        "mean_interactions": split.X_train.nnz / split.X_train.shape[0],
-        "rows": rows,
-    }
-    file.write_text(json.dumps(tables, indent=1) + "\n")
 
 
 def draw(runs):

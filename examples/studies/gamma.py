@@ -11,6 +11,9 @@ not computed again.
 import numpy as np
 from _runs import (
     add_data_arguments,
+    add_summary_arguments,
+    add_to_summary,
+    describe,
     load_and_split,
     make_parser,
     mean_and_error,
@@ -38,14 +41,19 @@ def main():
     print(f"Mean feedback of a training user: {mean_feedback:.1f}")
     gammas = [PAPER, *(constant / mean_feedback for constant in args.constants)]
     runs = {gamma: run_seeds(args, split, gamma) for gamma in gammas}
-    print_table(runs, mean_feedback)
+    rows = list_rows(runs, mean_feedback)
+    print_table(rows)
     draw(runs, mean_feedback).savefig(args.output, dpi=150)
     print(f"Picture: {args.output}")
+    if args.summary is not None:
+        name = args.name or args.data.stem
+        add_to_summary(args.summary, name, describe(split) | {"rows": rows})
 
 
 def parse_args():
     parser = make_parser(__doc__.splitlines()[0], "gamma.png")
     add_data_arguments(parser)
+    add_summary_arguments(parser)
     parser.add_argument("--max-iter", type=int, default=50)
     parser.add_argument("--constants", type=float, nargs="+", default=CONSTANTS)
     return parser.parse_args()
@@ -74,26 +82,41 @@ def mean_of_users(runs):
     return np.mean([run["val"][METRIC] for run in runs], axis=0)
 
 
-def print_table(runs, mean_feedback):
-    """Print the mean of each weight, and its difference to the paper's."""
+def list_rows(runs, mean_feedback):
+    """Give the mean of each weight, and its difference to the paper's."""
+    rows = []
+    for gamma, of_seeds in runs.items():
+        pairs = zip(of_seeds, runs[PAPER], strict=True)
+        values = mean_of_users(of_seeds), mean_of_users(runs[PAPER])
+        row = {
+            "constant": gamma * mean_feedback,
+            "gamma": gamma,
+            METRIC: mean_and_error(values[0]),
+            "best_iterations": [run["best_iteration"] for run in of_seeds],
+        }
+        if gamma != PAPER:
+            row["difference"] = paired_difference(*values)
+            row["in each seed"] = [
+                run["validation"] - other["validation"] for run, other in pairs
+            ]
+        rows.append(row)
+    return rows
+
+
+def print_table(rows):
+    """Print the rows."""
     table = Table(box=box.SIMPLE)
     for heading in ["constant", "gamma", METRIC, "difference", "in each seed", "kept"]:
         table.add_column(heading)
-    for gamma, of_seeds in runs.items():
-        mean, error = mean_and_error(mean_of_users(of_seeds))
-        pairs = zip(of_seeds, runs[PAPER], strict=True)
-        each = [run["validation"] - other["validation"] for run, other in pairs]
-        difference = ""
-        if gamma != PAPER:
-            values = mean_of_users(of_seeds), mean_of_users(runs[PAPER])
-            difference = "{:+.4f} ± {:.4f}".format(*paired_difference(*values))
+    for row in rows:
+        difference = row.get("difference")
         table.add_row(
-            f"{gamma * mean_feedback:.3f}",
-            f"{gamma:.5f}",
-            f"{mean:.4f} ({error:.4f})",
-            difference,
-            " ".join(f"{value:+.4f}" for value in each),
-            " ".join(str(run["best_iteration"]) for run in of_seeds),
+            f"{row['constant']:.3f}",
+            f"{row['gamma']:.5f}",
+            "{:.4f} ({:.4f})".format(*row[METRIC]),
+            "{:+.4f} ± {:.4f}".format(*difference) if difference else "",
+            " ".join(f"{value:+.4f}" for value in row.get("in each seed", [])),
+            " ".join(map(str, row["best_iterations"])),
         )
     Console(width=120).print(table)
     print(

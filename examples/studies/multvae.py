@@ -26,6 +26,7 @@ from _runs import (
     load_or_compute,
     mean_over_seeds,
     paired_difference,
+    provenance,
 )
 from rich import box
 from rich.console import Console
@@ -70,7 +71,7 @@ def main():
             print(f"{name}: not fitted. {type(error).__name__}: {error}")
     rows = {name: summarize(runs, name) for name in runs}
     print_table(rows)
-    args.output.write_text(json.dumps(rows, indent=1) + "\n")
+    args.output.write_text(json.dumps({"made": provenance(), **rows}, indent=1) + "\n")
 
 
 def parse_args():

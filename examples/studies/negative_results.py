@@ -36,6 +36,7 @@ from _runs import (
     load_or_compute,
     mean_over_seeds,
     paired_difference,
+    provenance,
     stack_all_users,
 )
 from torch import nn
@@ -284,6 +285,7 @@ def main():
         "versions": get_versions(),
         "variants": summarize(runs),
     }
+    summary = {"made": provenance(), **summary}
     args.output.write_text(json.dumps(summary, indent=1) + "\n")
     print("\n".join(to_markdown(summary)))
 

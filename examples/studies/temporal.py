@@ -26,6 +26,7 @@ from _runs import (
     load_or_compute,
     mean_and_error,
     paired_difference,
+    provenance,
 )
 from rich import box
 from rich.console import Console
@@ -75,6 +76,7 @@ def main():
     }
     summary = {kind: summarize(of_models) for kind, of_models in rows.items()}
     print_table(summary)
+    summary = {"made": provenance(), **summary}
     args.output.write_text(json.dumps(summary, indent=1) + "\n")
 
 
