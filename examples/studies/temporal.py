@@ -14,12 +14,14 @@ The table goes to ``--output`` as JSON too.
 import argparse
 import json
 import zlib
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 from zipfile import ZipFile
 
 import numpy as np
+from _baselines import MODELS
 from _runs import (
     N_RANKS,
     SPLIT_SEED,
@@ -32,8 +34,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from scipy.sparse import csr_array
+from sklearn.utils import Bunch
 
-from sklearn_recvae import EASERecommender, PopularityRecommender, RecVAERecommender
+from sklearn_recvae import (
+    EASERecommender,
+    PopularityRecommender,
+    RecVAERecommender,
+    SparseEASERecommender,
+)
 from sklearn_recvae.metrics import ndcg_at_k
 from sklearn_recvae.model_selection import temporal_split
 from sklearn_recvae.preprocessing import InteractionEncoder
@@ -51,7 +59,10 @@ SETTINGS = {
     "EASE with noise": [
         {"regularization": each, "noise_rate": 0.5} for each in REGULARIZATIONS
     ],
+    "sparse EASE": [{"regularization": each} for each in REGULARIZATIONS],
     "RecVAE": [{"random_state": 0}],
+    # Of other libraries.
+    **{name: MODELS[name].settings for name in ("item-kNN", "WMF", "SLIM")},
 }
 
 
@@ -216,8 +227,7 @@ def run(args, table, windows, name, setting, half_life):
 def run_window(args, table, window, split, name, setting, half_life):
     def compute():
         parts, users = split(half_life)
-        model = make_model(name, setting, args.max_iter).fit(parts.X_train)
-        ranks = model.recommend(parts.X_test, k=N_RANKS)
+        ranks = rank(name, setting, parts, args.max_iter)
         scores = ndcg_at_k(parts.y_test, ranks, N_RANKS, average=None)
         return {"users": users.tolist(), METRIC: scores.round(6).tolist()}
 
@@ -234,12 +244,21 @@ def run_window(args, table, window, split, name, setting, half_life):
     return load_or_compute(args.results, file_name, identity, compute)
 
 
-def make_model(name, setting, max_iter):
-    if name == "popularity":
-        return PopularityRecommender()
-    if name == "RecVAE":
-        return RecVAERecommender(max_iter=max_iter, **setting)
-    return EASERecommender(**setting)
+def rank(name, setting, parts, max_iter):
+    """Fit, and rank the items of the test users."""
+    ours = {
+        "popularity": PopularityRecommender,
+        "EASE": EASERecommender,
+        "EASE with noise": EASERecommender,
+        "sparse EASE": SparseEASERecommender,
+        "RecVAE": partial(RecVAERecommender, max_iter=max_iter),
+    }
+    if name in ours:
+        model = ours[name](**setting).fit(parts.X_train)
+        return model.recommend(parts.X_test, k=N_RANKS)
+    # Of users that were not trained on all models know what they may see.
+    parts = Bunch(**parts, X_val=parts.X_test[:0])
+    return MODELS[name].fit(parts, setting, 0)("X_test")
 
 
 def summarize(of_models):
