@@ -18,6 +18,7 @@ from sklearn_recvae import (
     EASERecommender,
     MultVAERecommender,
     RecVAERecommender,
+    SparseEASERecommender,
 )
 from sklearn_recvae.datasets import make_interactions
 from sklearn_recvae.metrics import catalogue_coverage_at_k, ndcg_at_k
@@ -145,7 +146,7 @@ def test_baselines_go_on_where_they_were(
     from _baselines import MODELS
 
     tiny = {"latent_dim": 2, "hidden_dim": 4, "max_iter": 2}
-    recvae = MODELS["RecVAE"]._replace(settings=[tiny] * 6)
+    recvae = MODELS["RecVAE"]._replace(settings=[tiny])
     names = {"MODELS": {**MODELS, "RecVAE": recvae}, "START_METHOD": start_method}
     X, _, _ = make_interactions(160, 40, n_groups=2, random_state=0)
     save_npz(tmp_path / "X.npz", X)
@@ -183,45 +184,62 @@ def test_baselines_go_on_where_they_were(
     assert of_ease[1 + 2 * headings.index("coverage@100")] == f"{coverage:.3f}"
 
 
-def test_blending_goes_on_where_it_was(tmp_path, run_script):
+def test_baselines_have_the_parts_of_the_recipe(tmp_path, run_script, start_method):
+    pytest.importorskip("psutil", reason="it watches memory: extra 'examples'")
     X, _, _ = make_interactions(160, 40, n_groups=2, random_state=0)
     split = strong_generalization_split(X, 20, 20, random_state=1)
     names = ["train", "val_fold_in", "val_held_out", "test_fold_in", "test_held_out"]
     parts = ["X_train", "X_val", "y_val", "X_test", "y_test"]
     for name, part in zip(names, parts, strict=True):
         save_npz(tmp_path / f"{name}.npz", split[part])
-    results = tmp_path / "results"
-    options = ["--data", tmp_path, "--seeds", 0, 1]
-    options += ["--models", "RecVAE", "RecVAE, both"]
-    options += ["--results", results, "--output", tmp_path / "blending.png"]
+    results, summary = tmp_path / "results", tmp_path / "baselines.json"
+    summary.write_text('{"other data": {"rows": []}}')
+    options = ["--data", tmp_path, "--seeds", 3, "--max-iter", 1, "--minutes", 0]
+    options += ["--results", results, "--output", tmp_path / "baselines.png"]
+    options += ["--summary", summary, "--name", "made", "--models", "recipe", "RecVAE"]
+    names = {"START_METHOD": start_method}
 
-    printed, _ = run_script("studies/blending.py", *options, **TINY)
+    printed, _ = run_script("studies/compare_baselines.py", *options, **names)
     assert f"{X.nnz} interactions. 120 users are trained on" in printed
-    assert (tmp_path / "blending.png").stat().st_size > 0
     before = times_of(results)
-    assert len(before) == 1 + 1 + 2 * 2
-    again, _ = run_script("studies/blending.py", *options, **TINY)
+    assert len(before) == 2
+    again, _ = run_script("studies/compare_baselines.py", *options, **names)
     assert again == printed
     assert times_of(results) == before
 
-    tuning = json.loads(next(results.glob("blending-regular*.json")).read_text())
-    ease = json.loads(next(results.glob("blending-EASE-*.json")).read_text())
-    regularization = ease["settings"]["regularization"]
-    tried = tuning["settings"]["regularization"]
-    assert regularization == tried[np.argmax(tuning["validation"])]
-    model = EASERecommender(regularization).fit(split.X_train)
-    score = model.score(split.X_test, split.y_test)
-    assert np.mean(ease["test"]["NDCG@100"]) == pytest.approx(score, abs=1e-5)
-    for file in results.glob("blending-RecVAE-1-*.json"):
-        run = json.loads(file.read_text())
-        recvae = RecVAERecommender(**run["settings"]["recvae"])
-        blend = BlendedRecommender([("recvae", recvae), ("ease", model)], weights=None)
-        weight = run["weight"]
-        blend.set_params(weights=[weight, 1 - weight])
-        blend.fit(split.X_train, X_val=split.X_val, y_val=split.y_val)
-        score = blend.score(split.X_test, split.y_test)
-        (blended,) = (m for name, m in run["models"].items() if name.endswith("EASE"))
-        assert np.mean(blended["test"]["NDCG@100"]) == pytest.approx(score, abs=1e-5)
+    tables = json.loads(summary.read_text())
+    assert list(tables) == ["other data", "made"]
+    assert "compare_baselines.py" in tables["made"]["made"]["command"]
+    assert tables["made"]["n_users"] == {"train": 120, "test": 20}
+    rows = {row["name"]: row for row in tables["made"]["rows"]}
+    part = RecVAERecommender(
+        max_iter=1, ema_decay=0.8, slim_interval=10, random_state=3
+    )
+    models = {
+        "RecVAE of the recipe": part,
+        "linear part of the recipe": SparseEASERecommender(),
+        "recipe": BlendedRecommender(
+            [("linear", SparseEASERecommender()), ("recvae", part)]
+        ),
+        "RecVAE": RecVAERecommender(max_iter=1, random_state=3),
+    }
+    assert rows.keys() == models.keys()
+    values = {}
+    for name, model in models.items():
+        validation = {"X_val": split.X_val, "y_val": split.y_val}
+        model.fit(split.X_train, **({} if "linear" in name else validation))
+        lists = model.recommend(split.X_test, k=100)
+        values[name] = ndcg_at_k(split.y_test, lists, 100, average=None)
+        expected = [values[name].mean(), values[name].std(ddof=1) / np.sqrt(20)]
+        assert rows[name]["NDCG@100"] == pytest.approx(expected, abs=1e-4)
+        assert ("seconds" in rows[name]) == (name in ("recipe", "RecVAE"))
+    differences = values["RecVAE"] - values["recipe"]
+    expected = [
+        differences.mean(),
+        t.ppf(0.975, 19) * differences.std(ddof=1) / 20**0.5,
+    ]
+    assert rows["RecVAE"]["difference"] == pytest.approx(expected, abs=2e-4)
+    assert "difference" not in rows["recipe"]
 
 
 def test_baselines_are_tuned_by_validation_alone(tmp_path, monkeypatch):
@@ -241,7 +259,7 @@ def test_baselines_are_tuned_by_validation_alone(tmp_path, monkeypatch):
         return {
             "setting": setting,
             "validation": validations[len(calls) - 1],
-            "test_ranks": test_ranks,
+            "test_ranks": {name: test_ranks},
         }
 
     tested = []
@@ -252,7 +270,7 @@ def test_baselines_are_tuned_by_validation_alone(tmp_path, monkeypatch):
 
     monkeypatch.setattr(compare_baselines, "fit_in_new_process", fit_in_new_process)
     monkeypatch.setattr(compare_baselines, "evaluate", evaluate)
-    args = Bunch(results=tmp_path, seeds=[3, 4], minutes=1)
+    args = Bunch(results=tmp_path, seeds=[3, 4], minutes=1, max_iter=None)
     runs = compare_baselines.run_model(args, "WMF", split)
     settings = compare_baselines.MODELS["WMF"].settings
     # The second setting is the best by validation; it alone is fitted with seed 4.
@@ -266,9 +284,13 @@ def test_baselines_have_the_same_budget(monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLES / "studies")
     import _baselines
 
+    # What they choose, they choose inside, or they have nothing to choose.
+    untuned = {"popularity", "RecVAE", "recipe", "recipe without X_val"}
     for name, model in _baselines.MODELS.items():
-        assert len(model.settings) == (1 if name == "popularity" else 6), name
-    assert _baselines.MODELS["RecVAE"].settings[0] == {"gamma": 0.005}
+        assert len(model.settings) == (1 if name in untuned else 6), name
+    default = RecVAERecommender().max_iter
+    for name in ("RecVAE", "recipe"):
+        assert _baselines.MODELS[name].settings == [{"max_iter": default}]
 
 
 def test_multvae_goes_on_where_it_was(tmp_path, run_script):
@@ -331,7 +353,16 @@ def test_gamma_goes_on_where_it_was(tmp_path, run_script):
     options = ["--data", tmp_path / "interactions.npz", "--n-heldout", 15]
     options += ["--seeds", 0, 1, "--max-iter", 1, "--constants", 0.1, 0.45]
     options += ["--results", tmp_path / "results", "--output", tmp_path / "gamma.svg"]
+    options += ["--summary", tmp_path / "gamma.json", "--name", "made"]
     printed, _ = run_script("studies/gamma.py", *options, **NARROW)
+    table = json.loads((tmp_path / "gamma.json").read_text())["made"]
+    first, *others = table["rows"]
+    assert first["gamma"] == 0.005
+    assert "difference" not in first
+    constants = [row["gamma"] * table["mean_interactions"] for row in others]
+    assert constants == pytest.approx([0.1, 0.45])
+    means = [row["NDCG@100"][0] - first["NDCG@100"][0] for row in others]
+    assert [row["difference"][0] for row in others] == pytest.approx(means)
     assert (tmp_path / "gamma.svg").stat().st_size > 0
     before = times_of(tmp_path / "results")
     assert len(before) == 3 * 2

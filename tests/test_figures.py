@@ -26,6 +26,12 @@ def figures():
 def page(figures, tmp_path, monkeypatch):
     """Give a page of a table, beside the results of one study."""
     results = {
+        "made": {
+            "command": "python study.py",
+            "commit": "abc",
+            "machine": "2 CPUs",
+            "date": "2026-01-31",
+        },
         "ours": {
             "setting": {"beta": 1},
             "each seed": [0.5, 0.25],
@@ -64,7 +70,9 @@ def test_a_table_is_written_anew(figures, page):
     lines = page.read_text().splitlines()
     assert lines[:2] == ["Before", "<!-- figures: multvae -->"]
     assert lines[2].startswith("|  | chosen | NDCG@100 of each seed |")
-    assert lines[3:] == ["|---" * 7 + "|", row, "<!-- end of figures -->", "after .9"]
+    made = "`python study.py`: commit abc, 2 CPUs, 2026-01-31."
+    end = ["", made, "<!-- end of figures -->", "after .9"]
+    assert lines[3:] == ["|---" * 7 + "|", row, *end]
     assert figures.main(["--check"]) == 0
 
 
@@ -75,6 +83,23 @@ def test_a_check_changes_nothing_and_fails(figures, page, capsys):
     printed = capsys.readouterr()
     assert "-| .9 |" in printed.out
     assert "python docs/figures.py" in printed.err
+
+
+def test_every_result_says_how_it_was_made(figures):
+    for file, data, _ in figures.TABLES.values():
+        results = figures.read_results(file)
+        kinds = results.values() if "made" not in results else [results]
+        for result in kinds if data is None else [results[data]]:
+            assert result["made"].keys() == {"command", "commit", "machine", "date"}
+            assert result["made"]["command"].startswith("python examples/")
+            assert "dirty" not in result["made"]["commit"]
+
+
+def test_the_picture_has_all_data(figures, tmp_path):
+    pytest.importorskip("matplotlib", reason="the docs draw: extra 'docs'")
+    file = tmp_path / "generated" / "quality.svg"
+    figures.draw(figures.read_results("baselines.json"), file)
+    assert file.stat().st_size > 0
 
 
 def test_unknown_figures(figures, page):
