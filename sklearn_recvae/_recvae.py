@@ -28,6 +28,7 @@ from sklearn_recvae._validation import (
 
 # gamma="auto" is this, divided by the mean feedback of a training user.
 KL_PER_USER = 0.45
+TINY = float(np.finfo(np.float32).tiny)
 
 
 class RecVAERecommender(VAERecommender):
@@ -301,7 +302,8 @@ class RecVAERecommender(VAERecommender):
             self.gamma_ = None if self.gamma is None else float(self.gamma)
         elif not continued or self.gamma_ is None:
             mean_feedback = X.data.sum(dtype=np.float64) / X.shape[0]
-            self.gamma_ = float(KL_PER_USER / mean_feedback)
+            # Of rows that are all empty, the KL terms have no weight whatever gamma is.
+            self.gamma_ = KL_PER_USER / max(float(mean_feedback), TINY)
 
     def _get_fitted(self):
         attributes, arrays = super()._get_fitted()
