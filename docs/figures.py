@@ -243,12 +243,13 @@ def blend(results):
     for name in (
         "linear part of the recipe",
         "RecVAE of the recipe",
+        "Mult-DAE of the recipe",
         "recipe",
         "recipe without X_val",
     ):
         yield [name, *show_means(of_data, name)]
         rows = [of_data[data].get(name) for data in of_data]
-        if "part" in name or name.startswith("RecVAE"):
+        if name.endswith(" of the recipe"):
             changes = (
                 "" if row is None else show_change(*row["difference"]) for row in rows
             )

@@ -77,9 +77,10 @@ def fit_recipe_alone(split, setting, seed):
 
 
 def rank_with_parts(blend, split, name):
-    recvae, linear = (blend.named_estimators_[part] for part in ("recvae", "linear"))
-    models = {name: blend, f"RecVAE of the {name}": recvae}
-    models[f"linear part of the {name}"] = linear
+    labels = {"linear": "linear part", "recvae": "RecVAE", "dae": "Mult-DAE"}
+    models = {name: blend}
+    for part, model in blend.named_estimators_.items():
+        models[f"{labels[part]} of the {name}"] = model
     return {
         name: lambda part, model=model: model.recommend(split[part], k=N_RANKS)
         for name, model in models.items()
