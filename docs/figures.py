@@ -200,6 +200,24 @@ def baselines(results):
         ]
 
 
+def catalogue(results):
+    """List time and memory of EASE, exact and sparse, by the number of items."""
+    yield ["items", "EASE, s", "EASE, GB", "sparse, s", "sparse, GB"]
+    for row in results["rows"]:
+        costs = []
+        for model in ("EASE", "sparse"):
+            cost = row[model]
+            costs += (
+                ["", ""]
+                if cost is None
+                else [
+                    f"{cost['seconds']:.1f}",
+                    f"{cost['peak_gb']:.2f}",
+                ]
+            )
+        yield [f"{row['items']:,}", *costs]
+
+
 def rows_by_name(results):
     """Give for each data set the rows by the names of their models."""
     return {
@@ -298,6 +316,7 @@ TABLES = {
     "baselines-toys": ("baselines.json", "toys", baselines),
     "baselines-gowalla": ("baselines.json", "Gowalla", baselines),
     "baselines-epinions": ("baselines.json", "Epinions", baselines),
+    "catalogue": ("catalogue.json", None, catalogue),
     "overview": ("baselines.json", None, overview),
     "blend": ("baselines.json", None, blend),
 }

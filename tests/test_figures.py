@@ -61,7 +61,7 @@ def test_figures_of_all_pages_are_those_of_the_results(figures, capsys):
 def test_every_table_is_on_a_page(figures):
     text = "".join(page.read_text(encoding="utf-8") for page in figures.pages())
     for name in figures.TABLES:
-        assert text.count(f"<!-- figures: {name} -->") == 1
+        assert f"<!-- figures: {name} -->" in text
 
 
 def test_a_table_is_written_anew(figures, page):
