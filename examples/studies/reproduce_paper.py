@@ -11,7 +11,6 @@ iteration by validation, and evaluates the test users once. A finished run is a 
 from pathlib import Path
 
 import numpy as np
-from _baselines import fit_popularity
 from _runs import (
     METRICS,
     N_RANKS,
@@ -30,7 +29,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from sklearn_recvae import EASERecommender, RecVAERecommender, datasets
+from sklearn_recvae import (
+    EASERecommender,
+    PopularityRecommender,
+    RecVAERecommender,
+    datasets,
+)
 from sklearn_recvae.model_selection import strong_generalization_split
 
 # n_heldout users for validation, and as many for the test. The two small sets are not
@@ -135,8 +139,10 @@ def run_popularity(args, split):
     """Recommend to everybody the items with the most training users."""
 
     def compute():
-        rank = fit_popularity(split, {}, None)
-        return {"test": evaluate(split.y_test, rank("X_test"))}
+        model = PopularityRecommender().fit(split.X_train)
+        return {
+            "test": evaluate(split.y_test, model.recommend(split.X_test, k=N_RANKS))
+        }
 
     settings = {"model": "popularity", "data": fingerprint(split)}
     name = f"{args.dataset}-popularity"
