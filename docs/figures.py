@@ -261,7 +261,6 @@ def blend(results):
     for name in (
         "linear part of the recipe",
         "RecVAE of the recipe",
-        "Mult-DAE of the recipe",
         "recipe",
         "recipe without X_val",
     ):

@@ -68,11 +68,10 @@ class BlendedRecommender(
         Names and recommenders of this package: the parts. The recommenders are cloned,
         and their parameters are set as ``name__parameter``. One that is fitted already
         is taken as it is inside of a :class:`~sklearn.frozen.FrozenEstimator`. None
-        takes what is best on most data. Where the matrices of EASE fit into the memory
-        that is free, these are "linear", an :class:`EASERecommenderCV`, "recvae", a
-        :class:`RecVAERecommender` with averaged weights and ImplicitSLIM, and "dae", a
-        :class:`MultVAERecommender` with ``variational=False``. Else they are a
-        :class:`SparseEASERecommender` and the same RecVAE.
+        takes what is best on most data: "recvae", a :class:`RecVAERecommender` with
+        averaged weights and ImplicitSLIM, and "linear", an
+        :class:`EASERecommenderCV` where its matrices fit into the memory that is free,
+        else a :class:`SparseEASERecommender`.
     weights : array-like of shape (n_parts,), "auto" or None, default="auto"
         Non-negative weights of the parts; they are divided by their sum. None weights
         all alike. "auto" searches the best by the NDCG@100 of held-out users: `X_val`
@@ -96,7 +95,7 @@ class BlendedRecommender(
         of its own; those of ``estimators=None`` are seeded by this one.
     verbose : int, default=0
         Whether to print the time of each part, the weights, and with
-        ``estimators=None`` why the parts were chosen.
+        ``estimators=None`` why the linear part was chosen.
 
     Attributes
     ----------
@@ -230,7 +229,7 @@ default=None
         parts = self.estimators
         if parts is None:
             parts, reason = default_parts(X.shape[1], int(rng.randint(2**31 - 1)))
-            self._tell(reason)
+            self._tell(f"linear part: {reason}")
         hooks = FitHooks(self, X, y, len(parts))
         self._fit_parts(parts, hooks, X, fold_in, held_out, began)
         self.weights_, self.best_score_ = self._check_weights(len(parts)), None

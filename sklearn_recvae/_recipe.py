@@ -3,7 +3,6 @@
 from sklearn_recvae._ease_cv import PAIR_BYTES, EASERecommenderCV
 from sklearn_recvae._gram import memory_of_pairs
 from sklearn_recvae._hardware import available_memory
-from sklearn_recvae._multvae import MultVAERecommender
 from sklearn_recvae._recvae import RecVAERecommender
 from sklearn_recvae._sparse_ease import SparseEASERecommender
 
@@ -24,10 +23,9 @@ def default_parts(n_items, seed):
     Returns
     -------
     parts : list of (str, recommender) tuples
-        Not fitted. The linear one is first, so that the others have the rest of the
-        time.
+        Not fitted. The linear one is first, so that RecVAE has the rest of the time.
     reason : str
-        Why the parts are what they are, in a sentence.
+        Why the linear part is what it is, in a sentence.
     """
     recvae = RecVAERecommender(ema_decay=0.8, slim_interval=10, random_state=seed)
     needed, free = memory_of_pairs(n_items, PAIR_BYTES), available_memory()
@@ -38,17 +36,7 @@ def default_parts(n_items, seed):
         linear = EASERecommenderCV(
             (50, 200, 800), noise_rates=(0.0, 0.5), random_state=seed
         )
-        # Small batches suit it; each of their steps goes over all weights, which takes
-        # too long where items are so many that there is no EASE.
-        dae = MultVAERecommender(
-            variational=False,
-            max_iter=50,
-            batch_size=50,
-            ema_decay=0.8,
-            early_stopping=True,
-            random_state=seed,
-        )
-        parts = [("linear", linear), ("recvae", recvae), ("dae", dae)]
-        return parts, f"EASE, RecVAE and Mult-DAE: {reason}"
-    parts = [("linear", SparseEASERecommender()), ("recvae", recvae)]
-    return parts, f"sparse EASE and RecVAE: {reason}"
+        kind = "EASE"
+    else:
+        linear, kind = SparseEASERecommender(), "EASE of few weights for each item"
+    return [("linear", linear), ("recvae", recvae)], f"{kind}, {reason}"

@@ -77,7 +77,7 @@ def fit_recipe_alone(split, setting, seed):
 
 
 def rank_with_parts(blend, split, name):
-    labels = {"linear": "linear part", "recvae": "RecVAE", "dae": "Mult-DAE"}
+    labels = {"linear": "linear part", "recvae": "RecVAE"}
     models = {name: blend}
     for part, model in blend.named_estimators_.items():
         models[f"{labels[part]} of the {name}"] = model
