@@ -121,7 +121,8 @@ def run_settings(args, name, settings, seed, split):
     identity = {
         "model": name,
         "settings": settings,
-        "minutes": args.minutes,
+        # One setting is tried whatever time there is.
+        "minutes": args.minutes if len(settings) > 1 else None,
         "seed": seed,
         "data": fingerprint(split),
     }
