@@ -205,7 +205,14 @@ def get_versions():
 
 def provenance():
     """Say how the table that is made now was made."""
-    command = shlex.join([f"examples/studies/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    arguments = iter(sys.argv[1:])
+    told = []  # all but where files are
+    for argument in arguments:
+        if argument in ("--results", "--output", "--summary"):
+            next(arguments)
+        else:
+            told.append(argument)
+    command = shlex.join([f"examples/studies/{Path(sys.argv[0]).name}", *told])
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--exclude=*"],
         cwd=Path(__file__).parent,
