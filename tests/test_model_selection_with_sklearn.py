@@ -368,7 +368,7 @@ def test_validation_data_are_transformed_by_the_first_steps(search):
             transform_input=["X_val"],
         )
         if search:
-            grid = {"recvae__gamma": [0.005]}
+            grid = {"recvae__gamma": ["auto"]}
             estimator = GridSearchCV(estimator, grid, cv=CV, error_score="raise")
         estimator.fit(X, X_val=X_val)
     model = (estimator.best_estimator_ if search else estimator)[-1]

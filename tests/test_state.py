@@ -30,7 +30,7 @@ def new_training(ema_decay=0.5):
 def checkpoint():
     """Arrays after two iterations, of which the first was the better one."""
     state, progress = new_training()
-    estimator = RecVAERecommender(3, hidden_dim=4, n_hidden_layers=2)
+    estimator = RecVAERecommender(3, hidden_dim=4, n_hidden_layers=2, gamma=0.005)
     trainer = Trainer(
         state,
         InteractionTensors(X, state.module.device),

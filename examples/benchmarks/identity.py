@@ -45,6 +45,7 @@ N_NEW_ITEMS = 20
 SWITCHES = {
     "paper": {},
     "no dense connections": {"dense_connections": False},
+    "auto gamma": {"gamma": "auto"},
     "beta": {"gamma": None, "beta": 0.2},
     "plain prior": {"prior_weights": (1, 0, 0)},
     "no noise": {"noise_rate": 0.0},
@@ -120,7 +121,7 @@ def compare(before, after):
 def run_settings(args):
     """Yield the name of each setting and its hashes."""
     split = make_split() if args.quick else load_split(args.data, args.users)
-    sizes = {"device": "cpu", "max_iter": N_ITERATIONS}
+    sizes = {"device": "cpu", "max_iter": N_ITERATIONS, "gamma": 0.005}
     if args.quick:
         sizes |= {"latent_dim": 8, "hidden_dim": 16}
     for name, switches in SWITCHES.items():
