@@ -284,7 +284,7 @@ def draw(results, file):
     colors = dict(zip(names, colormaps["tab20"].colors, strict=False))
     figure = Figure(figsize=(9, 6.5), layout="constrained")
     panels = figure.subplots(2, -(-len(results) // 2), squeeze=False).flat
-    for axes, (data, of_data) in zip(panels, results.items(), strict=False):
+    for (data, of_data), axes in zip(results.items(), panels, strict=False):
         for row in of_data["rows"]:
             if "seconds" in row and "without" not in row["name"]:
                 # Popularity takes less than is measured.
@@ -292,6 +292,8 @@ def draw(results, file):
                 axes.plot(*place, "o", color=colors[row["name"]], label=row["name"])
         axes.set_xscale("log")
         axes.set(title=data, xlabel="seconds of a fit", ylabel="test NDCG@100")
+    for axes in panels:  # those that are left
+        axes.set_axis_off()
     handles = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
