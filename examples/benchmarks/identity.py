@@ -45,7 +45,6 @@ N_NEW_ITEMS = 20
 SWITCHES = {
     "paper": {},
     "no dense connections": {"dense_connections": False},
-    "auto gamma": {"gamma": "auto"},
     "beta": {"gamma": None, "beta": 0.2},
     "plain prior": {"prior_weights": (1, 0, 0)},
     "no noise": {"noise_rate": 0.0},
